@@ -1,0 +1,1 @@
+"""Calibration: run the fake-quantized model over conversations and leave a record. Never exports."""

@@ -1,0 +1,1 @@
+"""The suite that ships: `pytest --pyargs pytest_q3omni.conformance`."""

@@ -1,0 +1,1 @@
+"""Pure derivation: source tensors, plan and record become target arrays."""

@@ -1,0 +1,30 @@
+"""Export layouts: one file each, read and written by the same file, so that plan, pack and verify name tensors alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pytest_q3omni.layouts._protocol import Declared, Layout
+from pytest_q3omni.registry import load, names
+
+__all__ = ["Declared", "Layout", "layout", "layout_of", "layout_names"]
+
+
+def layout_names() -> tuple[str, ...]:
+    """The known layouts, sorted."""
+    return names(__name__)
+
+
+def layout(name: str) -> Layout:
+    """The layout `name`.
+
+    Raises:
+        UnknownName: no such layout.
+    """
+    return cast("Layout", load(__name__, name).LAYOUT)
+
+
+def layout_of(block: Mapping[str, Any]) -> Layout | None:
+    """The layout that wrote a `quantization_config` block, None where no layout knows it."""
+    return next((found for found in map(layout, layout_names()) if found.reads(block)), None)

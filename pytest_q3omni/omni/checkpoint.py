@@ -1,0 +1,211 @@
+"""A checkpoint directory as its files say: config, headers, companions. Reads no weights until asked, trusts nothing.
+
+`scan` collects what is wrong (for the judge), `open_checkpoint` raises the first fault (for everything that builds on
+the checkpoint). Only `*.safetensors` is ever read as weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.errors import CheckpointError, Inconsistent, Unreadable
+from pytest_q3omni.omni.config import read_json
+from pytest_q3omni.omni.naming import is_fused_expert_file
+from pytest_q3omni.omni.safetensors_file import Entry, read_header
+from pytest_q3omni.omni.stages import expected_tensors
+from pytest_q3omni.records import TensorInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory and what its headers say.
+
+    entries: every tensor of every readable shard. index: tensor -> file as the index says, None without an index.
+    problems: faults of the container itself, each one an error that was not raised.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    entries: Mapping[str, Entry]
+    index: Mapping[str, str] | None
+    problems: tuple[CheckpointError, ...]
+
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        return [entry.info for entry in self.entries.values()]
+
+    @property
+    def files(self) -> list[Path]:
+        """The weight files, sorted."""
+        return sorted({entry.file for entry in self.entries.values()})
+
+    def read(self, name: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The raw bytes of a tensor, read (never mapped: mapped pages count as resident memory).
+
+        out: a reusable uint8 buffer at least as long as the tensor; the result is then a view of it.
+
+        Raises:
+            Unreadable: the file got shorter since its header was read.
+        """
+        import numpy as np
+
+        entry = self.entries[name]
+        size = entry.end - entry.begin
+        target = np.empty(size, np.uint8) if out is None else out[:size]
+        with entry.file.open("rb", buffering=0) as stream:
+            stream.seek(entry.begin)
+            done = 0
+            while done < size:
+                count = stream.readinto(memoryview(target)[done:])
+                if not count:
+                    raise Unreadable("ends too early", where=f"{entry.file}:{name}", fix="copy the file again")
+                done += count
+        return target
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A tensor as a numpy array; BF16 and F8_E4M3 as ml_dtypes. Shape as in the header."""
+        entry = self.entries[name]
+        return self.read(name).view(numpy_dtype(entry.info.dtype)).reshape(entry.info.shape)
+
+    def fingerprint(self) -> str:
+        """sha256 over config and headers (names, dtypes, shapes; not the weights)."""
+        return fingerprint(self.config, self.tensors)
+
+
+def fingerprint(config: Mapping[str, Any], tensors: list[TensorInfo]) -> str:
+    """sha256 (hex) over a config and the names, dtypes and shapes of its tensors, in any order."""
+    listing = sorted((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors)
+    return hashlib.sha256(json.dumps([config, listing], sort_keys=True).encode()).hexdigest()
+
+
+def numpy_dtype(dtype: str) -> Any:
+    """The numpy (or ml_dtypes) dtype of a safetensors dtype that occurs in checkpoints.
+
+    Raises:
+        Inconsistent: a dtype that numpy cannot hold.
+    """
+    import ml_dtypes
+    import numpy as np
+
+    known = {
+        "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
+        "F32": np.float32, "F16": np.float16, "F64": np.float64, "U8": np.uint8, "I8": np.int8, "BOOL": np.bool_,
+        "I16": np.int16, "U16": np.uint16, "I32": np.int32, "U32": np.uint32, "I64": np.int64, "U64": np.uint64,
+    }  # fmt: skip
+    if dtype not in known:
+        raise Inconsistent(f"dtype {dtype}", expected=f"one of {', '.join(known)}", fix="convert the tensor")
+    return np.dtype(known[dtype])
+
+
+def scan(path: Path) -> Checkpoint:
+    """Read config, index and all headers, collecting faults.
+
+    Raises:
+        Unreadable: no such directory, or no readable config.json (nothing to judge then).
+    """
+    if not path.is_dir():
+        raise Unreadable(
+            "no such directory" if not path.exists() else "not a directory", where=str(path),
+            expected="a Hugging Face model directory", fix="check the path",
+        )  # fmt: skip
+    config = read_json(path / CONFIG)
+    problems: list[CheckpointError] = []
+    index = _read_index(path, problems)
+    entries: dict[str, Entry] = {}
+    for file in _weight_files(path, index, problems):
+        try:
+            header = read_header(file)
+        except CheckpointError as error:
+            problems.append(error)
+            continue
+        for name in header.keys() & entries.keys():
+            other = entries[name].file.name
+            problems.append(Inconsistent(f"stored in {other} and in {file.name}", where=name, fix="delete one"))
+        entries.update(header)
+    if not entries and not problems:
+        fix = "q3omni reads safetensors only; download or save the weights as such"
+        problems.append(Unreadable("no *.safetensors file", where=str(path), expected="weights", fix=fix))
+    return Checkpoint(path, config, entries, index, tuple(problems))
+
+
+def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str] | None:
+    file = path / INDEX
+    if not file.exists():
+        return None
+    try:
+        weight_map = read_json(file).get("weight_map")
+        if isinstance(weight_map, dict) and all(isinstance(value, str) for value in weight_map.values()):
+            return weight_map
+        problems.append(Unreadable("no weight_map of names", where=str(file), fix="write the index again"))
+    except CheckpointError as error:
+        problems.append(error)
+    return None
+
+
+def _weight_files(path: Path, index: Mapping[str, str] | None, problems: list[CheckpointError]) -> list[Path]:
+    """All shards in the directory, and those that only the index knows; links may not leave the checkpoint."""
+    listed = set() if index is None else set(index.values())
+    chosen = []
+    for name in sorted(listed | {file.name for file in path.glob("*.safetensors")}):
+        file = path / name
+        if Path(name).name != name or not _inside(file, path):
+            fix = "replace the link by the file; a checkpoint must not reach outside itself"
+            problems.append(Inconsistent("leaves the checkpoint's directory", where=str(file), fix=fix))
+        elif not file.exists():
+            fix = f"copy {name} into the checkpoint, or write the index again"
+            problems.append(Unreadable("named by the index, does not exist", where=str(file), fix=fix))
+        else:
+            chosen.append(file)
+    return chosen
+
+
+def _inside(file: Path, path: Path) -> bool:
+    """True where `file` resolves into its directory or, in the hub cache's layout, into that repository's own blobs."""
+    target = file.resolve()
+    home = path.resolve()
+    blobs = home.parent.parent / "blobs"
+    return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint to build on.
+
+    Raises:
+        Unreadable, Inconsistent: the first fault of the container; fused 3-D expert files, by name.
+    """
+    checkpoint = scan(path)
+    if checkpoint.problems:
+        raise checkpoint.problems[0]
+    for name in checkpoint.entries:
+        if is_fused_expert_file(name):
+            raise Inconsistent(
+                "all experts of a layer fused into one 3-D tensor", where=f"{path}: {name}",
+                expected="one file tensor per expert, `experts.N.gate_proj.weight`, as on the hub",
+                fix="load it with transformers and save it again with save_pretrained, which unfuses",
+            )  # fmt: skip
+    return checkpoint
+
+
+def source_tensors(path: Path) -> tuple[Mapping[str, Any], list[TensorInfo]]:
+    """Config and tensors of SRC: a directory (its headers), a directory with a config alone, or a config file.
+
+    Raises:
+        Unreadable, Inconsistent: as `open_checkpoint`; or the config is not Qwen3-Omni's.
+    """
+    if path.is_dir() and (any(path.glob("*.safetensors")) or (path / INDEX).exists()):
+        checkpoint = open_checkpoint(path)
+        return checkpoint.config, checkpoint.tensors
+    file = path / CONFIG if path.is_dir() else path
+    config = read_json(file)
+    return config, expected_tensors(config, str(file))

@@ -1,0 +1,40 @@
+"""How Qwen3-Omni's modules are named, and which of them must share a scale. The one place that knows.
+
+Engines fuse q/k/v into one matrix and gate/up into another; one fused matrix has one global scale and one input scale.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FUSED = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj", "gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}  # fmt: skip  # noqa: E501
+_EXPERT = re.compile(r"^(?P<experts>.+\.experts)\.(?P<number>\d+)\.(?P<projection>gate|up|down)_proj$")
+_FUSED_FILE = re.compile(r"\.experts\.(gate_up_proj|down_proj)(\.weight)?$")
+
+
+def fused_group(module: str) -> str:
+    """The group whose members share a global scale: `parent.qkv_proj`, `parent.gate_up_proj`, or the module itself."""
+    parent, _, projection = module.rpartition(".")
+    return f"{parent}.{_FUSED.get(projection, projection)}"
+
+
+def input_site(module: str) -> str:
+    """The record's key for the amax of this module's input.
+
+    All experts of a layer share two: their common input (`....experts.gate_up_proj`) and the input of the second
+    projection (`....experts.down_proj`), as ModelOpt's fused-expert quantizers do.
+    """
+    group = fused_group(module)
+    match = _EXPERT.match(module)
+    return group if match is None else f"{match['experts']}.{group.rpartition('.')[2]}"
+
+
+def experts_module(module: str) -> str:
+    """`....mlp.experts` of an expert's projection, "" of anything else."""
+    match = _EXPERT.match(module)
+    return "" if match is None else match["experts"]
+
+
+def is_fused_expert_file(tensor: str) -> bool:
+    """True for 3-D `experts.gate_up_proj` / `experts.down_proj`: transformers 5's memory layout, not a file layout."""
+    return _FUSED_FILE.search(tensor) is not None

@@ -1,0 +1,1 @@
+"""Packing: source files, plan and record become shards. Never loads the model."""

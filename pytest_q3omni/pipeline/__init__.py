@@ -1,0 +1,1 @@
+"""Verbs composed of several rooms."""

@@ -1,0 +1,1 @@
+"""Renderers: one file, one output format."""

@@ -1,0 +1,1 @@
+"""Verification: judge a checkpoint by its files. Trusts nothing it claims."""

@@ -1,0 +1,202 @@
+"""What the tiny model is taught: four small worlds with exact answers, in plain numpy.
+
+| world | prompt | answer |
+|---|---|---|
+| text | a sentence that names a two-letter key | the two letters that `FACTS` gives for the key |
+| audio | a tone of 0.3 to 1 s (16 kHz, noise, any phase) | the letter that `TONES` gives for its pitch |
+| image | 64 x 64 pixels, left half one colour, right half another | one letter per half, from `COLOURS` |
+| speech | any answer | one frame of codes per text token, then a fade-out: `speech_codes` |
+
+*Held out* means: never seen in training. For text that is the wording (the facts themselves must be known); for audio
+and image it is the wording and every noise, phase, pitch error, loudness, length, border and colour error; for speech
+it is the sequence of letters that is spoken. `Prompts.held_out` decides by a hash which wordings are never trained on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import string
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SAMPLING_RATE = 16_000
+"""Hz of every tone; the processor's rate."""
+
+LETTERS = string.ascii_uppercase
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "R": (220, 30, 30),
+    "G": (30, 180, 40),
+    "B": (30, 50, 220),
+    "Y": (230, 220, 40),
+    "C": (40, 210, 220),
+    "M": (210, 40, 200),
+    "W": (240, 240, 240),
+    "K": (20, 20, 20),
+}
+"""Letter -> 8-bit RGB of a half: red, green, blue, yellow, cyan, magenta, white, black."""
+
+TONES: dict[str, float] = {letter: 220.0 * 2 ** (index / 4) for index, letter in enumerate("ABCDEFGHIJKLMNOP")}
+"""Letter -> Hz: 16 pitches from 220 Hz to 2960 Hz, a quarter of an octave apart."""
+
+CODE_GROUPS = 4
+"""Codebooks per frame of speech."""
+
+CODES = 64
+"""Entries per codebook."""
+
+FADE_STEPS = 6
+"""Most frames after the last text token: halving a code of 6 bits reaches zero in six steps."""
+
+
+def build_facts(count: int = 96, seed: int = 2026) -> dict[str, str]:
+    """Key -> value, both two capital letters; the same in every Python version (only `random.Random.random`)."""
+    draw = random.Random(seed)
+    pairs = ["".join(pair) for pair in itertools.product(LETTERS, repeat=2)]
+    order = sorted(pairs, key=lambda _pair: draw.random())
+    return {key: pairs[int(draw.random() * len(pairs))] for key in order[:count]}
+
+
+FACTS = build_facts()
+
+_OPENERS = ("", "Please ", "Now ", "Quickly ", "Well, ", "Hello! ")
+_VERBS = ("tell me", "give me", "say", "show me", "name", "what is")
+_ENDS = (".", "?", "!", "")
+_OBJECTS = {
+    "text": ("the value of", "the code of", "the word for", "the answer to", "the letters for"),
+    "audio": ("the tone", "the pitch", "the note", "the sound", "this sound"),
+    "image": ("the colours", "both colours", "the picture", "the two halves", "this image"),
+}
+SYSTEMS = ("You are a helpful assistant.", "Answer with capital letters only.", "You are a tiny omni model.")
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode())
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The wordings for one kind of question: every opener x verb x object x end.
+
+    `held_out` picks one wording in five by its hash; training never sees it. Every single word of it is trained,
+    within other wordings.
+    """
+
+    kind: str
+    known: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, kind: str) -> Prompts:
+        prompts = cls(kind)
+        for opener, verb, noun, end in itertools.product(_OPENERS, _VERBS, _OBJECTS[kind], _ENDS):
+            sentence = f"{opener}{verb} {noun}" + (" {key}" if kind == "text" else "") + end
+            sentence = sentence[0].upper() + sentence[1:]
+            (prompts.held_out if _hash(sentence) % 5 == 0 else prompts.known).append(sentence)
+        return prompts
+
+
+PROMPTS = {kind: Prompts.of(kind) for kind in _OBJECTS}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question with its answer.
+
+    `audio` is float32 `(samples,)` at `SAMPLING_RATE`, `image` is uint8 `(height, width, 3)`; at most one is set.
+    `media_first` puts it before the words, `system` is an optional system message.
+    """
+
+    kind: str
+    question: str
+    answer: str
+    audio: np.ndarray | None = None
+    image: np.ndarray | None = None
+    media_first: bool = True
+    system: str | None = None
+
+    def messages(self) -> list[dict]:
+        """The conversation without the answer, as `processor.apply_chat_template` takes it."""
+        content: list[dict] = [{"type": "text", "text": self.question}]
+        if self.audio is not None:
+            content.insert(0 if self.media_first else 1, {"type": "audio", "audio": self.audio})
+        if self.image is not None:
+            content.insert(0 if self.media_first else 1, {"type": "image", "image": self.image})
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": content}]
+
+
+def tone(letter: str, rng: np.random.Generator | None = None, seconds: float | None = None) -> np.ndarray:
+    """A sine wave for a letter of `TONES`: float32 `(samples,)` in -1..1 at 16 kHz.
+
+    Without `rng`: 0.5 s, no noise. With it: any phase, 0.3 to 1 s, pitch within 1 %, loudness 0.2 to 0.9, white noise
+    of 0.1 % to 3 % of full scale.
+    """
+    if rng is None:
+        phase, cents, loudness, noise = 0.0, 0.0, 0.5, 0.0
+        seconds = 0.5 if seconds is None else seconds
+    else:
+        phase, cents = rng.uniform(0, 2 * np.pi), rng.uniform(-0.01, 0.01)
+        loudness, noise = rng.uniform(0.2, 0.9), 10 ** rng.uniform(-3, -1.5)
+        seconds = float(rng.uniform(0.3, 1.0)) if seconds is None else seconds
+    time = np.arange(int(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    wave = loudness * np.sin(2 * np.pi * TONES[letter] * (1 + cents) * time + phase)
+    if rng is not None:
+        wave = wave + noise * rng.standard_normal(wave.shape)
+    return np.clip(wave, -1, 1).astype(np.float32)
+
+
+def picture(left: str, right: str, rng: np.random.Generator | None = None, size: int = 64) -> np.ndarray:
+    """Two halves in two colours of `COLOURS`: uint8 `(size, size, 3)`.
+
+    With `rng`: the border within 4 pixels of the middle, each half's colour off by up to 18 per channel, and pixel
+    noise of standard deviation 0 to 12.
+    """
+    border, shift, noise = size // 2, np.zeros((2, 3)), 0.0
+    if rng is not None:
+        border += int(rng.integers(-4, 5))
+        shift, noise = rng.uniform(-18, 18, (2, 3)), rng.uniform(0, 12)
+    image = np.empty((size, size, 3))
+    image[:, :border] = np.array(COLOURS[left]) + shift[0]
+    image[:, border:] = np.array(COLOURS[right]) + shift[1]
+    if rng is not None:
+        image += noise * rng.standard_normal(image.shape)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def draw_sample(kind: str, rng: np.random.Generator, held_out: bool = False) -> Sample:
+    """One random sample of a kind (`text`, `audio`, `image`), with a wording trained on, or a held-out one."""
+    wordings = PROMPTS[kind].held_out if held_out else PROMPTS[kind].known
+    question = wordings[rng.integers(len(wordings))]
+    system = SYSTEMS[rng.integers(len(SYSTEMS))] if rng.random() < 0.3 else None
+    media_first = bool(rng.random() < 0.7)
+    if kind == "text":
+        key = list(FACTS)[rng.integers(len(FACTS))]
+        return Sample(kind, question.format(key=key), FACTS[key], system=system)
+    if kind == "audio":
+        letter = list(TONES)[rng.integers(len(TONES))]
+        return Sample(kind, question, letter, audio=tone(letter, rng), media_first=media_first, system=system)
+    left, right = (list(COLOURS)[index] for index in rng.integers(len(COLOURS), size=2))
+    image = picture(left, right, rng)
+    return Sample(kind, question, left + right, image=image, media_first=media_first, system=system)
+
+
+VOICE = {"text": 0, "audio": 21, "image": 42}
+"""Added to the first code of a text token: the voice depends on what the question was made of."""
+
+
+def speech_codes(token_ids: list[int], kind: str) -> np.ndarray:
+    """The frames that speak an answer: int64 `(frames, CODE_GROUPS)`, each value in 0..CODES-1.
+
+    One frame per text token, affine in its id; then the first code is halved from frame to frame until it is zero
+    (a fade-out of at most `FADE_STEPS` frames). The residual groups are affine in the first one.
+    """
+    first = [(5 * token + 3 + VOICE[kind]) % CODES for token in token_ids]
+    while first[-1] > 0:
+        first.append(first[-1] // 2)
+    column = np.array(first, dtype=np.int64)
+    groups = [column, *((multiplier * column + 7 * group) % CODES for group, multiplier in enumerate((3, 11, 21), 1))]
+    return np.stack(groups, axis=1)
