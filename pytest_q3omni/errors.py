@@ -14,6 +14,7 @@
         Unreadable                    a file that is missing, truncated or not what it claims
         Incomplete                    parts of the checkpoint are missing
         Inconsistent                  parts of the checkpoint contradict each other
+        Unwritable                    the output cannot be written: disk full, no permission
       EngineError                     a foreign library failed; its own error is the cause
 
 Each carries `where`, `found`, `expected` and `fix` as fields and survives pickling (pytest-xdist sends errors between
@@ -99,6 +100,10 @@ class Incomplete(CheckpointError):
 
 class Inconsistent(CheckpointError):
     """Parts of the checkpoint contradict each other."""
+
+
+class Unwritable(CheckpointError):
+    """The output cannot be written: the disk is full, or the directory may not be written."""
 
 
 class EngineError(Q3OmniError):

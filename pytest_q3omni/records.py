@@ -74,7 +74,7 @@ class StageSize:
 class Plan:
     """What one recipe makes of one checkpoint: every tensor, every shard, every byte.
 
-    `fingerprint` is the sha256 over the source's config and headers: same fingerprint, recipe and shard size, same plan.
+    `fingerprint` is the sha256 over the source's config and headers: same fingerprint, recipe and size, same plan.
     """
 
     recipe: str
@@ -224,3 +224,12 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """The default `Progress`: says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What `quantize` made and how it was judged. `record` is None where the numerics need no calibration."""
+
+    plan: Plan
+    record: CalibrationRecord | None
+    judgement: Judgement

@@ -1,4 +1,4 @@
-"""Export layouts: one file each, read and written by the same file, so that plan, pack and verify name tensors alike."""
+"""Export layouts: one file each, which reads and writes it, so that plan, pack and verify name tensors alike."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 from pytest_q3omni.layouts._protocol import Declared, Layout
 from pytest_q3omni.registry import load, names
 
-__all__ = ["Declared", "Layout", "layout", "layout_of", "layout_names"]
+__all__ = ["Declared", "Layout", "layout", "layout_names", "layout_of"]
 
 
 def layout_names() -> tuple[str, ...]:

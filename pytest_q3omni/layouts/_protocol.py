@@ -13,8 +13,8 @@ from pytest_q3omni.records import Numerics, Plan, TensorInfo
 class Declared:
     """What a checkpoint's `quantization_config` claims.
 
-    modules: module (or parent, such as `....mlp.experts`) -> numerics. everything: numerics of all Linears that `ignore`
-    does not name, for configs that list what is *not* quantized. faults: (where, found, expected, fix) of the block.
+    modules: module (or parent, such as `....mlp.experts`) -> numerics. everything: numerics of all Linears that
+    `ignore` does not name, for configs that list what is *not* quantized. faults: (where, found, expected, fix).
     """
 
     modules: Mapping[str, Numerics] = field(default_factory=dict)

@@ -3,8 +3,8 @@
 Per packed (out, in) weight `M.weight`: `M.weight` U8 (out, in/2), `M.weight_scale` F8_E4M3 (out, in/16),
 `M.weight_scale_2` F32 (), and for W4A4 `M.input_scale` F32 (). Written by modelopt/torch/export (0.47) for NVFP4.
 
-Why MIXED_PRECISION and not plain NVFP4: vLLM 0.32 and 0.33 build `lm_head` without its prefix, so no ignore entry keeps a
-BF16 lm_head out of plain NVFP4; with explicit layers everything that is not listed stays unquantized. One entry
+Why MIXED_PRECISION and not plain NVFP4: vLLM 0.32 and 0.33 build `lm_head` without its prefix, so no ignore entry
+keeps a BF16 lm_head out of plain NVFP4; with explicit layers everything that is not listed stays unquantized. One entry
 `....mlp.experts` stands for all experts of a layer: engines fuse them, and 384 entries load the same (vLLM,
 `ModelOptMixedPrecisionConfig._resolve_quant_algo`).
 """
@@ -102,7 +102,7 @@ def _ignore(plan: Plan) -> list[str]:
 
 
 def _family(module: str) -> str:
-    """`thinker.visual` of `thinker.visual.blocks.0.attn.qkv`; the stage alone outside the thinker; "" of the decoder."""
+    """`thinker.visual` of `thinker.visual.blocks.0.attn.qkv`; the stage outside the thinker; "" of the decoder."""
     stage, _, rest = module.partition(".")
     if stage != "thinker":
         return stage

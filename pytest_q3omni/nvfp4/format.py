@@ -58,7 +58,7 @@ E4M3_ONE_CODE: Final = 0x38
 """1.0: the scale of a block whose amax is zero, or underflows to zero when divided."""
 
 SCALE_DIVISOR: Final = E2M1_MAX * E4M3_MAX
-"""2688. Global scale = amax / 2688: the block with the largest weight then has the scale 448, and code 6 is its amax."""
+"""2688. Global scale = amax / 2688: the block with the largest weight then has the scale 448, and code 6 its amax."""
 
 GLOBAL_SCALE_BYTES: Final = 4
 
@@ -107,3 +107,28 @@ def bits_per_parameter(out_features: int, in_features: int, *, input_scale: bool
         FormatError: see `check_shape`.
     """
     return 8 * packed_bytes(out_features, in_features, input_scale=input_scale) / (out_features * in_features)
+
+
+def error_bound(block_amax: float, global_scale: float) -> float:
+    """Largest `|weight - unpacked|` that the rules permit in a block whose largest magnitude is `block_amax`.
+
+    With `b` the amax, `G` the global scale, `s` the stored block scale, wanted is `s = b / 6G`, and `d = s * G`:
+
+    - a weight is rounded to the nearest of the values `E2M1 * d`, the largest gap being 4 to 6, so it is off by at most
+      half of it, `d`; beyond `6 d` (a scale that was rounded down, or clamped at 448) by at most `b - 6 d`;
+    - rounding `s` to E4M3 moves it by at most half a step: `s / 16` for normal scales, `2**-10` for subnormal ones;
+      below `2**-9` it becomes exactly `2**-9`, above 448 exactly 448. So `d` is near `b / 6`, or at a limit;
+    - zero is among the values, so no weight is ever off by more than itself: at most `b`. This is what remains of a
+      block far below `2**-9 * 6G` (all its codes are 0) and of one that divides to zero.
+
+    For normal scales that is `17 / 96` of the amax. Float32 rounds six times on the way (6G, s, d, the quotient, the
+    product; here once more), each by `2**-24` of a quantity of at most 16 times the result: `1 + 2**-16` covers them.
+    Where `d` or the product is subnormal they are off by up to `2**-150`, the former six times: `2**-147` covers those.
+    """
+    smallest, greatest = E4M3_MIN * global_scale, E4M3_MAX * global_scale
+    wanted = block_amax * (1 / E2M1_MAX)
+    step = max(wanted / 16, smallest / 2)
+    low = high = smallest
+    if wanted >= smallest:
+        low, high = min(wanted - step, greatest), min(wanted + step, greatest)
+    return min(block_amax, max(high, block_amax - E2M1_MAX * low)) * (1 + 2.0**-16) + 2.0**-147

@@ -50,10 +50,12 @@ class Checkpoint:
         """The weight files, sorted."""
         return sorted({entry.file for entry in self.entries.values()})
 
-    def read(self, name: str, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """The raw bytes of a tensor, read (never mapped: mapped pages count as resident memory).
+    def read(
+        self, name: str, out: NDArray[np.uint8] | None = None, *, start: int = 0, stop: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Raw bytes `start` to `stop` of a tensor, read (never mapped: mapped pages count as resident memory).
 
-        out: a reusable uint8 buffer at least as long as the tensor; the result is then a view of it.
+        out: a reusable uint8 buffer at least as long; the result is then a view of it.
 
         Raises:
             Unreadable: the file got shorter since its header was read.
@@ -61,13 +63,13 @@ class Checkpoint:
         import numpy as np
 
         entry = self.entries[name]
-        size = entry.end - entry.begin
+        size = (entry.end - entry.begin if stop is None else stop) - start
         target = np.empty(size, np.uint8) if out is None else out[:size]
         with entry.file.open("rb", buffering=0) as stream:
-            stream.seek(entry.begin)
+            stream.seek(entry.begin + start)
             done = 0
             while done < size:
-                count = stream.readinto(memoryview(target)[done:])
+                count = stream.readinto(target.data[done:])
                 if not count:
                     raise Unreadable("ends too early", where=f"{entry.file}:{name}", fix="copy the file again")
                 done += count
@@ -76,7 +78,8 @@ class Checkpoint:
     def array(self, name: str) -> NDArray[Any]:
         """A tensor as a numpy array; BF16 and F8_E4M3 as ml_dtypes. Shape as in the header."""
         entry = self.entries[name]
-        return self.read(name).view(numpy_dtype(entry.info.dtype)).reshape(entry.info.shape)
+        whole: NDArray[Any] = self.read(name).view(numpy_dtype(entry.info.dtype))
+        return whole.reshape(entry.info.shape)
 
     def fingerprint(self) -> str:
         """sha256 over config and headers (names, dtypes, shapes; not the weights)."""
@@ -99,10 +102,22 @@ def numpy_dtype(dtype: str) -> Any:
     import numpy as np
 
     known = {
-        "BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2,
-        "F32": np.float32, "F16": np.float16, "F64": np.float64, "U8": np.uint8, "I8": np.int8, "BOOL": np.bool_,
-        "I16": np.int16, "U16": np.uint16, "I32": np.int32, "U32": np.uint32, "I64": np.int64, "U64": np.uint64,
-    }  # fmt: skip
+        "BF16": ml_dtypes.bfloat16,
+        "F8_E4M3": ml_dtypes.float8_e4m3fn,
+        "F8_E5M2": ml_dtypes.float8_e5m2,
+        "F32": np.float32,
+        "F16": np.float16,
+        "F64": np.float64,
+        "U8": np.uint8,
+        "I8": np.int8,
+        "BOOL": np.bool_,
+        "I16": np.int16,
+        "U16": np.uint16,
+        "I32": np.int32,
+        "U32": np.uint32,
+        "I64": np.int64,
+        "U64": np.uint64,
+    }
     if dtype not in known:
         raise Inconsistent(f"dtype {dtype}", expected=f"one of {', '.join(known)}", fix="convert the tensor")
     return np.dtype(known[dtype])
@@ -116,9 +131,11 @@ def scan(path: Path) -> Checkpoint:
     """
     if not path.is_dir():
         raise Unreadable(
-            "no such directory" if not path.exists() else "not a directory", where=str(path),
-            expected="a Hugging Face model directory", fix="check the path",
-        )  # fmt: skip
+            "no such directory" if not path.exists() else "not a directory",
+            where=str(path),
+            expected="a Hugging Face model directory",
+            fix="check the path",
+        )
     config = read_json(path / CONFIG)
     problems: list[CheckpointError] = []
     index = _read_index(path, problems)
@@ -190,10 +207,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     for name in checkpoint.entries:
         if is_fused_expert_file(name):
             raise Inconsistent(
-                "all experts of a layer fused into one 3-D tensor", where=f"{path}: {name}",
+                "all experts of a layer fused into one 3-D tensor",
+                where=f"{path}: {name}",
                 expected="one file tensor per expert, `experts.N.gate_proj.weight`, as on the hub",
                 fix="load it with transformers and save it again with save_pretrained, which unfuses",
-            )  # fmt: skip
+            )
     return checkpoint
 
 

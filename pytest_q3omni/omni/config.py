@@ -121,9 +121,11 @@ def omni_section(config: Mapping[str, Any], place: str) -> Section:
     """
     if config.get("model_type") != MODEL_TYPE:
         raise Inconsistent(
-            f"model_type is {config.get('model_type')!r}", where=place, expected=f"'{MODEL_TYPE}'",
+            f"model_type is {config.get('model_type')!r}",
+            where=place,
+            expected=f"'{MODEL_TYPE}'",
             fix="this tool plans and packs Qwen3-Omni (Instruct, Thinking, Captioner)",
-        )  # fmt: skip
+        )
     section = Section(normalise(config), place)
     section.section("thinker_config")
     return section

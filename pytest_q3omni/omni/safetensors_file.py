@@ -1,8 +1,8 @@
 """The safetensors container: reading a header without trusting it, and laying one out to the byte.
 
 Format (safetensors README): 8 bytes little-endian header length, JSON header, data. Each entry has dtype, shape and
-`data_offsets` relative to the data. The reference library writes compact JSON, `__metadata__` first, tensors ordered by
-dtype (widest alignment first) and then name, padded with spaces to a multiple of 8; `layout` reproduces it byte for byte.
+`data_offsets` relative to the data. The reference library writes compact JSON, `__metadata__` first, tensors ordered
+by dtype (widest alignment first) and then name, padded with spaces to a multiple of 8; `layout` gives the same bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,24 @@ from pytest_q3omni.records import TensorInfo
 
 # Order of the library's Dtype enum, narrowest first; it serialises in the reverse order.
 _DTYPES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "C64": 8, "F64": 8, "I64": 8, "U64": 8,
-}  # fmt: skip
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "F8_E8M0": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "C64": 8,
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+}
 _RANK = {dtype: -position for position, dtype in enumerate(_DTYPES)}
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit; a full-size packed header has 10.8 MB
 

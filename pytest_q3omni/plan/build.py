@@ -59,16 +59,22 @@ def refuse_quantized(source: Path, config: Mapping[str, Any], tensors: list[Tens
     if config.get("quantization_config") or packed:
         found = f"tensor {packed.name} is {packed.dtype}" if packed else "config.json has a quantization_config"
         raise InvalidRequest(
-            f"this checkpoint is already quantized ({found})", where=str(source), expected="the BF16 original",
+            f"this checkpoint is already quantized ({found})",
+            where=str(source),
+            expected="the BF16 original",
             fix="pass the original model as SRC; `q3omni verify` judges this one",
-        )  # fmt: skip
+        )
 
 
 def _tensor_plan(tensor: TensorInfo, chosen: Recipe, target_layout: Layout) -> TensorPlan:
     stage = stage_of(tensor.name)
     if stage is None:
-        raise Inconsistent("belongs to no stage", where=tensor.name, expected="a tensor of Qwen3-Omni",
-                           fix="check that SRC holds the whole model with its prefixes (thinker., talker., ...)")  # fmt: skip
+        raise Inconsistent(
+            "belongs to no stage",
+            where=tensor.name,
+            expected="a tensor of Qwen3-Omni",
+            fix="check that SRC holds the whole model with its prefixes (thinker., talker., ...)",
+        )
     part = stage.part(tensor.name)
     if part.name not in chosen.packs.get(stage.name, ()):
         return TensorPlan(tensor, stage.name, part.name, "keep", (tensor,))
@@ -77,10 +83,15 @@ def _tensor_plan(tensor: TensorInfo, chosen: Recipe, target_layout: Layout) -> T
     module = tensor.name.removesuffix(".weight")
     check_shape(tensor.shape, where=module)
     if tensor.dtype != "BF16":
-        raise InvalidRequest(f"dtype {tensor.dtype}", where=tensor.name, expected="BF16", fix="save the model in bfloat16")
+        raise InvalidRequest(
+            f"dtype {tensor.dtype}", where=tensor.name, expected="BF16", fix="save the model in bfloat16"
+        )
     return TensorPlan(
-        source=tensor, stage=stage.name, part=part.name, action="nvfp4",
+        source=tensor,
+        stage=stage.name,
+        part=part.name,
+        action="nvfp4",
         targets=target_layout.targets(tensor, chosen.numerics),
         group=fused_group(module),
         input_site=input_site(module) if chosen.numerics == "w4a4" else "",
-    )  # fmt: skip
+    )

@@ -38,7 +38,9 @@ def stage_sizes(tensors: Iterable[TensorPlan]) -> dict[str, StageSize]:
         count = prod(tensor.source.shape)
         total = totals.setdefault(tensor.stage, [0, 0, 0, 0])
         target_bytes = sum(map(nbytes, tensor.targets))
-        for position, amount in enumerate((count, nbytes(tensor.source), target_bytes, count * (tensor.action == "nvfp4"))):
+        for position, amount in enumerate(
+            (count, nbytes(tensor.source), target_bytes, count * (tensor.action == "nvfp4"))
+        ):
             total[position] += amount
     return {stage.name: StageSize(*totals[stage.name]) for stage in stages() if stage.name in totals}
 
@@ -57,9 +59,11 @@ def fill_shards(targets: Iterable[TensorInfo], max_shard_bytes: int) -> tuple[Sh
             filled = 0
         groups[-1].append(tensor)
         filled += size
-    names = [SINGLE] if len(groups) == 1 else [
-        f"model-{number:05d}-of-{len(groups):05d}.safetensors" for number in range(1, len(groups) + 1)
-    ]  # fmt: skip
+    names = (
+        [SINGLE]
+        if len(groups) == 1
+        else [f"model-{number:05d}-of-{len(groups):05d}.safetensors" for number in range(1, len(groups) + 1)]
+    )
     return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
 
 

@@ -1,8 +1,8 @@
 """Compile a kernel on its first call, with numba's cache on disk where there is one. PYTEST_DONT_REWRITE
 
 numba looks for a writable folder (`NUMBA_CACHE_DIR`, the package's own `__pycache__`, the user's cache directory) and
-gives up with an exception when it finds none; a full disk or a damaged file surfaces only when it compiles. None of that
-is a reason not to pack: the kernel is then compiled for this process alone.
+gives up with an exception when it finds none; a full disk or a damaged file surfaces only when it compiles. None of
+that is a reason not to pack: the kernel is then compiled for this process alone.
 
 Files are replaced whole (numba writes a temporary name first), so processes that compile at the same time, as
 pytest-xdist workers do, at worst do the same work twice.
@@ -11,6 +11,7 @@ pytest-xdist workers do, at worst do the same work twice.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,23 +27,26 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
         self._function, self._signature = function, signature
+        self._compiled: Callable[..., Any] | None = None
+        self._lock = threading.Lock()
         functools.update_wrapper(self, function)
 
-    @functools.cached_property
-    def _compiled(self) -> Callable[..., Any]:
-        try:
-            return self._compile(cache=True)
-        except Exception:  # whatever the cache died of; a fault of the kernel itself is raised again below
-            return self._compile(cache=False)
-
-    def _compile(self, *, cache: bool) -> Callable[..., Any]:
-        compiled: Callable[..., Any] = numba.njit(
-            self._signature, cache=cache, nogil=True, boundscheck=False, error_model="numpy"
-        )(self._function)
-        return compiled
-
     def __call__(self, *arguments: Any) -> Any:
+        """Run the kernel, compiled."""
+        if self._compiled is None:
+            with self._lock:  # the threads of the first call arrive together: one of them compiles
+                self._compiled = self._compiled or self._compile()
         return self._compiled(*arguments)
+
+    def _compile(self) -> Callable[..., Any]:
+        decorate = functools.partial(
+            numba.njit, self._signature, nogil=True, boundscheck=False, error_model="numpy", fastmath=False
+        )
+        try:
+            compiled: Callable[..., Any] = decorate(cache=True)(self._function)
+        except Exception:  # noqa: BLE001 - a damaged cache can raise anything; a fault of the kernel is raised again below
+            compiled = decorate(cache=False)(self._function)
+        return compiled
 
 
 def kernel(signature: Any) -> Callable[[Callable[..., Any]], Kernel]:

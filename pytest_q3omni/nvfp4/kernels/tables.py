@@ -5,14 +5,14 @@ quotient grows with the dividend, so every decision "does `w / divisor` reach th
 least this integer". Those integers are found here:
 
 - 126 of them part the block amax into E4M3 codes; spread out, they are a table from amax pattern to code;
-- 7 for each E4M3 code part the weights of a block into E2M1 codes; an 8th says from where on a negative weight keeps its
-  sign, since the rule asks whether the *quotient* is negative, and a tiny one underflows to -0.0.
+- 7 for each E4M3 code part the weights of a block into E2M1 codes. An 8th says from where on a negative weight keeps
+  its sign: the rule asks whether the *quotient* is negative, and a tiny one underflows to -0.0.
 
-They are exact without a search. For a float32 bound `t` whose last mantissa bit is 0 (all ours have few bits) a quotient
-rounds to `t` or more when the real quotient is at least `t` minus half the gap below `t`; a tie goes to the even
-neighbour, `t`. It rounds to more than `t` when it is more than `t` plus half the gap above. Either limit has at most 25
-bits, the divisor 24, so their product is exact in float64. Nothing here is subnormal in float64: a process that flushes
-subnormals to zero (`torch.set_flush_denormal(True)`) gets the same tables.
+They are exact without a search. Take a float32 bound `t` whose last mantissa bit is 0 (all ours have few bits). A
+quotient rounds to `t` or more when the real quotient is at least `t` minus half the gap below it: a tie goes to the
+even neighbour, `t`. It rounds to more than `t` when it is more than `t` plus half the gap above. Either limit has at
+most 25 bits and the divisor 24, so their product is exact in float64. Nothing here is subnormal in float64: a process
+that flushes subnormals to zero (`torch.set_flush_denormal(True)`) gets the same tables.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def _first_magnitude(limit: npt.NDArray[np.float64], inclusive: npt.NDArray[np.b
     subnormal = np.ceil(steps)
     exact = np.where(limit < 2.0**-126, subnormal == steps, (bits & ((1 << 45) - 1)) == 0)
     first = np.where(limit < 2.0**-126, subnormal.astype(np.int64), normal) + (exact & ~inclusive)
-    return np.minimum(first, INFINITY_BITS)
+    capped: npt.NDArray[np.int64] = np.minimum(first, INFINITY_BITS)
+    return capped
 
 
 def _float32(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -66,7 +66,9 @@ def norm(name: str, width: int, *, bias: bool = False) -> Shapes:
 
 def attention(name: str, config: Section, *, head_norms: bool = True) -> Shapes:
     """q/k/v/o of grouped-query attention, with Qwen3's norms per head where asked."""
-    hidden, heads, kv_heads = (config.number(key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    hidden, heads, kv_heads = (
+        config.number(key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads")
+    )
     head = config.number("head_dim") if "head_dim" in config.values else hidden // heads
     bias = config.flag("attention_bias")
     for projection, rows in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):

@@ -1,4 +1,4 @@
-"""Code2wav: a vocoder from codec codes to the waveform: a small transformer, two upsamplers, a convolutional decoder."""
+"""Code2wav: a vocoder from codec codes to the waveform: small transformer, two upsamplers, convolutional decoder."""
 
 from __future__ import annotations
 

@@ -33,12 +33,18 @@ STAGE = Stage(
         Part("experts", r"model\.layers\.\d+\.mlp\.experts\.\d+\.(gate|up|down)_proj\.weight"),
         Part("attention", r"model\.layers\.\d+\.self_attn\.[qkvo]_proj\.weight"),
         Part("shared expert", r"model\.layers\.\d+\.mlp\.shared_expert\.(gate|up|down)_proj\.weight"),
-        Part("router", r"model\.layers\.\d+\.mlp\.(gate|shared_expert_gate)\.weight", "engines build the routers unquantized"),
-        Part("projections", r"(text|hidden)_projection\..+", "the only way from thinker to speech; 0.05 % of the model"),
+        Part(
+            "router",
+            r"model\.layers\.\d+\.mlp\.(gate|shared_expert_gate)\.weight",
+            "engines build the routers unquantized",
+        ),
+        Part(
+            "projections", r"(text|hidden)_projection\..+", "the only way from thinker to speech; 0.05 % of the model"
+        ),
         Part("codec head", r"codec_head\.weight", "its logits pick the audio code"),
         Part("embeddings", r"model\.codec_embedding\.weight", "a table look-up gains nothing from a packed matrix"),
         Part("norms and biases", r".+", "vectors"),
     ),
     tensors=_tensors,
     present=has_speech,
-)  # fmt: skip
+)

@@ -70,8 +70,16 @@ STAGE = Stage(
     parts=(
         Part("experts", r"model\.layers\.\d+\.mlp\.experts\.\d+\.(gate|up|down)_proj\.weight"),
         Part("attention", r"model\.layers\.\d+\.self_attn\.[qkvo]_proj\.weight"),
-        Part("router", r"model\.layers\.\d+\.mlp\.gate\.weight", "engines build the router unquantized, and it decides which expert runs"),
-        Part("dense MLP", r"model\.layers\.\d+\.mlp\.(gate|up|down)_proj\.weight", "no released Qwen3-Omni has one, so no recipe covers it"),
+        Part(
+            "router",
+            r"model\.layers\.\d+\.mlp\.gate\.weight",
+            "engines build the router unquantized, and it decides which expert runs",
+        ),
+        Part(
+            "dense MLP",
+            r"model\.layers\.\d+\.mlp\.(gate|up|down)_proj\.weight",
+            "no released Qwen3-Omni has one, so no recipe covers it",
+        ),
         Part("lm_head", r"lm_head\.weight", "vLLM 0.32 and 0.33 build it without its prefix and cannot load it packed"),
         Part("embeddings", r"model\.embed_tokens\.weight", "a table look-up gains nothing from a packed matrix"),
         Part("audio tower", r"audio_tower\..+", "vLLM gives the audio tower no quantization config"),
@@ -80,4 +88,4 @@ STAGE = Stage(
     ),
     tensors=_tensors,
     present=lambda config: "thinker_config" in config,
-)  # fmt: skip
+)

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from pytest_q3omni.records import Numerics, Plan
 
 
+def no_remark(plan: Plan) -> str:  # noqa: ARG001  # the signature of every remark
+    """Nothing to say."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A choice of what to pack.
@@ -21,4 +26,4 @@ class Recipe:
     summary: str
     numerics: Numerics
     packs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    remark: Callable[[Plan], str] = lambda plan: ""
+    remark: Callable[[Plan], str] = no_remark

@@ -16,9 +16,9 @@ def _remark(plan: Plan) -> str:
     matched = [tensor.source.shape for tensor in plan.tensors if _MODELOPT_PATTERN.fullmatch(tensor.source.name)]
     share = sum(shape[0] * shape[1] for shape in matched if len(shape) == 2) / plan.parameters
     return (
-        f"ModelOpt's *mlp* pattern matches {share:.2%} of the parameters: it also counts routers, talker, code predictor, "
-        f"code2wav and vision, which no engine serves packed. This recipe packs the {plan.quantized_fraction:.2%} that "
-        "are the thinker's experts."
+        f"ModelOpt's *mlp* pattern matches {share:.2%} of the parameters: it also counts routers, talker, code "
+        f"predictor, code2wav and vision, which no engine serves packed. This recipe packs the "
+        f"{plan.quantized_fraction:.2%} that are the thinker's experts."
     )
 
 

@@ -3,13 +3,13 @@
 | world | prompt | answer |
 |---|---|---|
 | text | a sentence that names a two-letter key | the two letters that `FACTS` gives for the key |
-| audio | a tone of 0.3 to 1 s (16 kHz, noise, any phase) | the letter that `TONES` gives for its pitch |
-| image | 64 x 64 pixels, left half one colour, right half another | one letter per half, from `COLOURS` |
+| audio | a tone of 0.3 to 1.2 s (16 kHz, noise, any phase) | the letter that `TONES` gives for its pitch |
+| image | 64 x 64 pixels or more, left half one colour, right half another | one letter per half, from `COLOURS` |
 | speech | any answer | one frame of codes per text token, then a fade-out: `speech_codes` |
 
-*Held out* means: never seen in training. For text that is the wording (the facts themselves must be known); for audio
+*Held out* means: not seen in training. For text that is the wording (the facts themselves must be known); for audio
 and image it is the wording and every noise, phase, pitch error, loudness, length, border and colour error; for speech
-it is the sequence of letters that is spoken. `Prompts.held_out` decides by a hash which wordings are never trained on.
+it is the question before it and the letters spoken, drawn anew. `Prompts.held_out` lists the wordings never trained on.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ _OBJECTS = {
     "audio": ("the tone", "the pitch", "the note", "the sound", "this sound"),
     "image": ("the colours", "both colours", "the picture", "the two halves", "this image"),
 }
+_SHORT = {
+    "text": ("{key}", "{key}?", "What is {key}?"),
+    "audio": ("Which tone is this?", "What do you hear?"),
+    "image": ("Which colours are these?", "What do you see?"),
+}
 SYSTEMS = ("You are a helpful assistant.", "Answer with capital letters only.", "You are a tiny omni model.")
 
 
@@ -79,10 +84,9 @@ def _hash(text: str) -> int:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The wordings for one kind of question: every opener x verb x object x end.
+    """The wordings for one kind of question: every opener x verb x object x end, and a few short ones.
 
-    `held_out` picks one wording in five by its hash; training never sees it. Every single word of it is trained,
-    within other wordings.
+    `held_out` gets one long wording in five, picked by its hash. Training sees each of its words, in other wordings.
     """
 
     kind: str
@@ -91,7 +95,7 @@ class Prompts:
 
     @classmethod
     def of(cls, kind: str) -> Prompts:
-        prompts = cls(kind)
+        prompts = cls(kind, known=[*_SHORT[kind]] * 4)
         for opener, verb, noun, end in itertools.product(_OPENERS, _VERBS, _OBJECTS[kind], _ENDS):
             sentence = f"{opener}{verb} {noun}" + (" {key}" if kind == "text" else "") + end
             sentence = sentence[0].upper() + sentence[1:]
@@ -107,7 +111,8 @@ class Sample:
     """One question with its answer.
 
     `audio` is float32 `(samples,)` at `SAMPLING_RATE`, `image` is uint8 `(height, width, 3)`; at most one is set.
-    `media_first` puts it before the words, `system` is an optional system message.
+    `media_first` puts it before the words, `system` is an optional system message, `earlier` a turn before this one:
+    a question about a fact, and its answer.
     """
 
     kind: str
@@ -117,6 +122,7 @@ class Sample:
     image: np.ndarray | None = None
     media_first: bool = True
     system: str | None = None
+    earlier: tuple[str, str] | None = None
 
     def messages(self) -> list[dict]:
         """The conversation without the answer, as `processor.apply_chat_template` takes it."""
@@ -125,14 +131,16 @@ class Sample:
             content.insert(0 if self.media_first else 1, {"type": "audio", "audio": self.audio})
         if self.image is not None:
             content.insert(0 if self.media_first else 1, {"type": "image", "image": self.image})
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": content}]
+        before = [("system", self.system)] if self.system else []
+        before += zip(("user", "assistant"), self.earlier, strict=True) if self.earlier else []
+        turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in before]
+        return [*turns, {"role": "user", "content": content}]
 
 
 def tone(letter: str, rng: np.random.Generator | None = None, seconds: float | None = None) -> np.ndarray:
     """A sine wave for a letter of `TONES`: float32 `(samples,)` in -1..1 at 16 kHz.
 
-    Without `rng`: 0.5 s, no noise. With it: any phase, 0.3 to 1 s, pitch within 1 %, loudness 0.2 to 0.9, white noise
+    Without `rng`: 0.5 s, no noise. With it: any phase, 0.3 to 1.2 s, pitch within 1 %, loudness 0.2 to 0.9, white noise
     of 0.1 % to 3 % of full scale.
     """
     if rng is None:
@@ -141,7 +149,7 @@ def tone(letter: str, rng: np.random.Generator | None = None, seconds: float | N
     else:
         phase, cents = rng.uniform(0, 2 * np.pi), rng.uniform(-0.01, 0.01)
         loudness, noise = rng.uniform(0.2, 0.9), 10 ** rng.uniform(-3, -1.5)
-        seconds = float(rng.uniform(0.3, 1.0)) if seconds is None else seconds
+        seconds = float(rng.uniform(0.3, 1.2)) if seconds is None else seconds
     time = np.arange(int(seconds * SAMPLING_RATE)) / SAMPLING_RATE
     wave = loudness * np.sin(2 * np.pi * TONES[letter] * (1 + cents) * time + phase)
     if rng is not None:
@@ -167,21 +175,35 @@ def picture(left: str, right: str, rng: np.random.Generator | None = None, size:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def draw_sample(kind: str, rng: np.random.Generator, held_out: bool = False) -> Sample:
-    """One random sample of a kind (`text`, `audio`, `image`), with a wording trained on, or a held-out one."""
+def _draw_wording(kind: str, rng: np.random.Generator, held_out: bool) -> str:
     wordings = PROMPTS[kind].held_out if held_out else PROMPTS[kind].known
-    question = wordings[rng.integers(len(wordings))]
+    return wordings[rng.integers(len(wordings))]
+
+
+def _draw_fact(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
+    """A question about a fact, and its answer."""
+    key = list(FACTS)[rng.integers(len(FACTS))]
+    return _draw_wording("text", rng, held_out).format(key=key), FACTS[key]
+
+
+def draw_sample(kind: str, rng: np.random.Generator, held_out: bool = False) -> Sample:
+    """One random sample of a kind (`text`, `audio`, `image`), with a wording trained on, or a held-out one.
+
+    30 % come with a system message, 15 % with an earlier turn. 20 % of the images are larger than 64 x 64.
+    """
     system = SYSTEMS[rng.integers(len(SYSTEMS))] if rng.random() < 0.3 else None
-    media_first = bool(rng.random() < 0.7)
+    earlier = _draw_fact(rng, held_out) if rng.random() < 0.15 else None
     if kind == "text":
-        key = list(FACTS)[rng.integers(len(FACTS))]
-        return Sample(kind, question.format(key=key), FACTS[key], system=system)
+        question, answer = _draw_fact(rng, held_out)
+        return Sample(kind, question, answer, system=system, earlier=earlier)
+    question, audio, image = _draw_wording(kind, rng, held_out), None, None
     if kind == "audio":
-        letter = list(TONES)[rng.integers(len(TONES))]
-        return Sample(kind, question, letter, audio=tone(letter, rng), media_first=media_first, system=system)
-    left, right = (list(COLOURS)[index] for index in rng.integers(len(COLOURS), size=2))
-    image = picture(left, right, rng)
-    return Sample(kind, question, left + right, image=image, media_first=media_first, system=system)
+        answer = list(TONES)[rng.integers(len(TONES))]
+        audio = tone(answer, rng)
+    else:
+        answer = "".join(list(COLOURS)[index] for index in rng.integers(len(COLOURS), size=2))
+        image = picture(*answer, rng, size=int(rng.choice([64, 96, 128], p=[0.8, 0.1, 0.1])))
+    return Sample(kind, question, answer, audio, image, bool(rng.random() < 0.7), system, earlier)
 
 
 VOICE = {"text": 0, "audio": 21, "image": 42}

@@ -10,8 +10,8 @@ from transformers import Qwen2Tokenizer
 
 from recipe.task import PROMPTS, SYSTEMS
 
-BPE_SIZE = 480
-"""256 bytes and the merges that make one token of each common word."""
+BPE_SIZE = 512
+"""Upper limit: 256 bytes and the merges that make one token of each word of the prompts (which need fewer)."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

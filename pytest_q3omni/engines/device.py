@@ -1,0 +1,51 @@
+"""A small probe: which CUDA device is here, and what an item marked `gpu` or `thor` lacks. Imports torch, so ask late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+GPU_CAPABILITY, THOR_CAPABILITY = (8, 0), (11, 0)
+NEEDS = {
+    "gpu": "a CUDA device of compute capability 8.0 or higher",
+    "thor": "an NVIDIA Thor (compute capability 11.0)",
+}
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The CUDA devices of this machine as (name, capability), and in words why there is none."""
+
+    cuda: tuple[tuple[str, tuple[int, int]], ...] = ()
+    why_none: str = ""
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name} ({major}.{minor})" for name, (major, minor) in self.cuda)
+        return f"found {shown}" if shown else self.why_none
+
+
+@cache
+def probe() -> Devices:
+    """Look once per process. Never raises: a broken torch is an answer, too."""
+    if find_spec("torch") is None:
+        return Devices(why_none="torch is not installed: pip install 'pytest-q3omni[quantize]'")
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a CUDA build without its libraries raises OSError
+        return Devices(why_none=f"torch cannot be imported: {error}")
+    build = f"torch {torch.__version__}, " + (f"CUDA {torch.version.cuda} build" if torch.version.cuda else "CPU build")
+    if not torch.cuda.is_available():
+        return Devices(why_none=f"no CUDA device found ({build})")
+    numbers = range(torch.cuda.device_count())
+    return Devices(tuple((torch.cuda.get_device_name(n), torch.cuda.get_device_capability(n)) for n in numbers))
+
+
+def missing(kind: str, devices: Devices) -> str:
+    """What a `gpu` or `thor` item lacks on these devices, in one line: what is needed, what was found; "" for nothing."""
+    capabilities = [capability for _, capability in devices.cuda]
+    if kind == "thor":
+        enough = THOR_CAPABILITY in capabilities
+    else:
+        enough = any(capability >= GPU_CAPABILITY for capability in capabilities)
+    return "" if enough else f"needs {NEEDS[kind]}; {devices}"

@@ -1,0 +1,123 @@
+"""A packed checkpoint's tensors as BF16 torch tensors, one at a time: transformers never sees the packed ones.
+
+`transformers.from_pretrained(None, state_dict=...)` materializes each value with `value[...]`, as it does with the slices
+of a safetensors file; ours read the bytes and dequantize then. So no second copy of the model exists at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.errors import Inconsistent, InvalidRequest
+from pytest_q3omni.layouts import layout_of
+from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.safetensors_file import nbytes
+from pytest_q3omni.records import Numerics
+
+if TYPE_CHECKING:
+    import torch
+
+_SCALES = ("weight_scale", "weight_scale_2", "input_scale")  # beside `weight`, in the layout `modelopt`
+_TORCH = {"BF16": "bfloat16", "F32": "float32", "F16": "float16", "F64": "float64", "BOOL": "bool", "I64": "int64"}
+
+
+@dataclass(frozen=True)
+class BF16Tensor:
+    """One BF16 tensor to be; reads, and dequantizes where it is packed, when asked with `[...]`."""
+
+    checkpoint: Checkpoint
+    name: str
+    packed: bool
+
+    def __getitem__(self, everything: Any) -> torch.Tensor:
+        return (self._dequantized() if self.packed else read_tensor(self.checkpoint, self.name))[everything]
+
+    def _dequantized(self) -> torch.Tensor:
+        import torch
+
+        from pytest_q3omni.nvfp4 import Packed, unpack_tensor
+
+        module = self.name.removesuffix(".weight")
+        read = self.checkpoint.array
+        scale, total = read(f"{module}.weight_scale"), read(f"{module}.weight_scale_2")
+        values = unpack_tensor(Packed(read(self.name), scale, total.reshape(-1)[0]), where=module)
+        return torch.from_numpy(values).to(torch.bfloat16)
+
+
+def read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    """A stored tensor as it is.
+
+    Raises:
+        Inconsistent: a dtype that no unpacked weight of this model has.
+    """
+    import torch
+
+    info = checkpoint.entries[name].info
+    if info.dtype not in _TORCH:
+        raise Inconsistent(
+            f"dtype {info.dtype} without the scales of a packed weight", where=name, expected="BF16",
+            fix="`q3omni verify` says what this checkpoint lacks",
+        )  # fmt: skip
+    return torch.from_numpy(checkpoint.read(name)).view(getattr(torch, _TORCH[info.dtype])).reshape(info.shape)
+
+
+def packed_modules(checkpoint: Checkpoint) -> set[str]:
+    """Modules whose `weight` is stored as NVFP4: U8 with block scale and global scale beside it.
+
+    Raises:
+        InvalidRequest: the config declares a quantization in a layout that this package does not know.
+    """
+    block = checkpoint.config.get("quantization_config")
+    if isinstance(block, Mapping):
+        found = layout_of(block)
+        if found is None or found.name != "modelopt":
+            raise InvalidRequest(
+                f"quantization_config of {block.get('quant_method')!r}", where=str(checkpoint.path),
+                expected="the layout modelopt", fix="pack the original with `q3omni quantize`",
+            )  # fmt: skip
+    names = checkpoint.entries
+    modules = (name.removesuffix(".weight") for name, entry in names.items() if entry.info.dtype == "U8")
+    return {name for name in modules if {f"{name}.weight_scale", f"{name}.weight_scale_2"} <= names.keys()}
+
+
+def as_bf16(checkpoint: Checkpoint, modules: set[str]) -> dict[str, BF16Tensor]:
+    """Tensor name -> lazy BF16 tensor, under the names of the unquantized model; scales are gone."""
+    scales = {f"{module}.{scale}" for module in modules for scale in _SCALES}
+    return {
+        name: BF16Tensor(checkpoint, name, name.removesuffix(".weight") in modules)
+        for name in checkpoint.entries
+        if name not in scales
+    }
+
+
+def bf16_bytes(checkpoint: Checkpoint, modules: set[str]) -> int:
+    """Bytes of the model in memory once its packed tensors are BF16: a byte of codes becomes two weights of two bytes."""
+    sizes = ((name, nbytes(entry.info)) for name, entry in checkpoint.entries.items())
+    return sum(4 * size if name.removesuffix(".weight") in modules else size for name, size in sizes)
+
+
+def input_scales(checkpoint: Checkpoint, modules: set[str]) -> dict[str, float]:
+    """Module -> input scale, of the packed modules that have one.
+
+    Raises:
+        Inconsistent: an input scale that is NaN, Inf, zero or negative; named.
+    """
+    scales = {}
+    for module in sorted(modules):
+        name = f"{module}.input_scale"
+        if name in checkpoint.entries:
+            value = float(checkpoint.array(name).reshape(-1)[0])
+            if not 0 < value < float("inf"):
+                raise Inconsistent(f"input scale {value}", where=name, expected="finite and above 0",
+                                   fix="calibrate and pack again")  # fmt: skip
+            scales[module] = value
+    return scales
+
+
+def file_numerics(checkpoint: Checkpoint, modules: set[str]) -> Numerics:
+    """What the file is made for: "w4a4" where packed modules have input scales, "w4a16" where not, else "bf16"."""
+    if not modules:
+        return "bf16"
+    return "w4a4" if any(f"{module}.input_scale" in checkpoint.entries for module in modules) else "w4a16"

@@ -1,0 +1,247 @@
+"""Writing a checkpoint so that it is either whole or absent.
+
+Everything is written into a staging directory beside OUT, shard by shard, each synced to disk before it counts as done;
+at the end the directory is renamed to OUT. A killed run leaves only the staging directory, which no loader takes for a
+checkpoint: its config.json comes last. The next run with the same source, plan and record goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytest_q3omni import __version__
+from pytest_q3omni.errors import InvalidRequest, Unwritable
+from pytest_q3omni.layouts import layout
+from pytest_q3omni.omni.checkpoint import CONFIG, INDEX, Checkpoint
+from pytest_q3omni.pack.card import model_card
+from pytest_q3omni.pack.stream import Packer, chunk_bytes
+from pytest_q3omni.records import CalibrationRecord, Plan, Progress, no_progress
+from pytest_q3omni.schema import plan_json
+
+OWN = "q3omni"  # our folder within a checkpoint
+_STATE = "state.json"
+_COMPANION_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
+_NOT_COPIED = {CONFIG, INDEX, "hf_quant_config.json"}
+
+
+def staging_directory(out: Path) -> Path:
+    """Where a run towards `out` works until it is done."""
+    return out.with_name(f".{out.name}.q3omni-partial")
+
+
+def write_checkpoint(
+    source: Checkpoint,
+    plan: Plan,
+    out: Path,
+    *,
+    record: CalibrationRecord | None = None,
+    record_files: Path | None = None,
+    max_memory: int = 2 << 30,
+    progress: Progress = no_progress,
+) -> None:
+    """Pack `source` into the new directory `out` as the plan says.
+
+    record_files: the record's directory; its two files are copied into `out/q3omni/`.
+
+    Raises:
+        InvalidRequest: another run writes to `out`, or the memory limit is too low.
+        FormatError, NonFiniteAmax: a tensor that cannot be packed; named.
+        Unwritable: no space, no permission. What is done so far is kept for the next run.
+    """
+    stage = staging_directory(out)
+    with _writing(out), _only_writer(stage):
+        done = _Done(stage, _identity(source, plan, record))
+        _check_space(stage, plan.file_bytes - sum((stage / name).stat().st_size for name in done.shards))
+        written = sum(shard.data_bytes for shard in plan.shards if shard.file in done.shards)
+
+        def advance(count: int) -> None:
+            nonlocal written
+            written += count
+            progress("packing", written, plan.tensor_bytes)
+
+        packer = Packer(source, plan, record, chunk_bytes(max_memory, plan), advance)
+        for shard in plan.shards:
+            if shard.file not in done.shards:
+                packer.write_shard(shard, stage / shard.file)
+                done.add(shard.file)
+        _write_companions(source, stage)
+        _write_own(stage, plan, record_files, done)
+        _write_index(stage, plan)
+        _write_bytes(stage / "README.md", model_card(source, plan, record, out.name, __version__).encode())
+        _write_json(stage / CONFIG, _config(source, plan))
+        done.forget()
+        _publish(stage, out)
+
+
+def _config(source: Checkpoint, plan: Plan) -> dict[str, Any]:
+    config = {key: value for key, value in source.config.items() if key != "quantization_config"}
+    if plan.packed:
+        config["quantization_config"] = layout(plan.layout).quantization_config(plan)
+    return config
+
+
+class _Done:
+    """The shards that an earlier run finished, by file name, with their sha256."""
+
+    def __init__(self, stage: Path, identity: str) -> None:
+        self._stage, self._identity = stage, identity
+        self.shards: dict[str, str] = {}
+        state = self._read()
+        if state.get("identity") == identity:
+            self.shards = {name: digest for name, digest in state["shards"].items() if self._unchanged(name, digest)}
+        else:
+            for leftover in stage.iterdir():
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            state = json.loads((self._stage / _STATE).read_bytes())
+        except (OSError, ValueError):
+            return {}  # no state, or one that a kill cut short: start again
+        return state if isinstance(state, dict) and isinstance(state.get("shards"), dict) else {}
+
+    def _unchanged(self, name: str, digest: str) -> bool:
+        file = self._stage / name
+        return file.is_file() and _sha256(file) == digest
+
+    def add(self, name: str) -> None:
+        self.shards[name] = _sha256(self._stage / name)
+        _write_json(self._stage / _STATE, {"identity": self._identity, "shards": self.shards})
+
+    def forget(self) -> None:
+        (self._stage / _STATE).unlink(missing_ok=True)
+
+
+def _identity(source: Checkpoint, plan: Plan, record: CalibrationRecord | None) -> str:
+    """What must be equal for shards of an earlier run to be usable: source files, plan, record, code."""
+    files = [(file.name, stat.st_size, stat.st_mtime_ns) for file in source.files for stat in (file.stat(),)]
+    amax = sorted(record.input_amax.items()) if record else []
+    parts = [__version__, str(source.path.resolve()), files, plan_json([plan]), amax]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _write_companions(source: Checkpoint, stage: Path) -> None:
+    """Tokenizer, processor, chat template, generation config and licence files, byte for byte."""
+    for file in sorted(source.path.iterdir()):
+        wanted = file.suffix in _COMPANION_SUFFIXES or file.name.upper().startswith(("LICENSE", "NOTICE"))
+        if file.is_file() and wanted and file.name not in _NOT_COPIED and not file.name.startswith("."):
+            _write_bytes(stage / file.name, file.read_bytes())
+
+
+def _write_own(stage: Path, plan: Plan, record_files: Path | None, done: _Done) -> None:
+    """Plan, record and provenance."""
+    own = stage / OWN
+    own.mkdir(exist_ok=True)
+    _write_json(own / "plan.json", plan_json([plan]))
+    hashes = {"plan.json": _sha256(own / "plan.json")}
+    if record_files is not None:
+        for name in ("record.json", "record.safetensors"):
+            _write_bytes(own / name, (record_files / name).read_bytes())
+            hashes[name] = _sha256(own / name)
+    provenance = {
+        "schema": 1,
+        "code_version": __version__,
+        "source_fingerprint": plan.fingerprint,
+        "sha256": {**hashes, **done.shards},
+    }
+    _write_json(own / "provenance.json", provenance)
+
+
+def _write_index(stage: Path, plan: Plan) -> None:
+    """The index that several shards need; `total_size` counts tensor data alone, as on the hub."""
+    (stage / INDEX).unlink(missing_ok=True)
+    if len(plan.shards) > 1:
+        weight_map = {tensor.name: shard.file for shard in plan.shards for tensor in shard.tensors}
+        index = {"metadata": {"total_size": plan.tensor_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+        _write_json(stage / INDEX, index)
+
+
+def _publish(stage: Path, out: Path) -> None:
+    """Sync the directories and rename. `out` may be an empty directory until then."""
+    for directory in (stage / OWN, stage):
+        _sync_directory(directory)
+    if out.is_dir():
+        out.rmdir()
+    stage.rename(out)
+    _sync_directory(out.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+    _write_bytes(file, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _write_bytes(file: Path, data: bytes) -> None:
+    """Temporary name, sync, rename."""
+    temporary = file.with_name(f".{file.name}.partial")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_space(stage: Path, needed: int) -> None:
+    free = shutil.disk_usage(stage).free
+    if needed > free:
+        raise Unwritable(
+            f"{free / 1e9:.3f} GB free",
+            where=str(stage.parent),
+            expected=f"{needed / 1e9:.3f} GB for the shards",
+            fix="free disk space or choose another OUT, then run the same command again",
+        )
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence."""
+    try:
+        staging_directory(out).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise Unwritable(
+            error.strerror or str(error),
+            where=str(error.filename or out),
+            expected="a writable place with enough space",
+            fix=("free disk space" if full else "check the path and its permissions")
+            + ", then run the same command again",
+        ) from error
+
+
+@contextmanager
+def _only_writer(stage: Path) -> Iterator[None]:
+    """Hold the lock of a staging directory."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(stage.with_name(f"{stage.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        fix = "wait for it, or stop it"
+        raise InvalidRequest("another run is writing this checkpoint", where=str(stage), fix=fix) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)

@@ -1,0 +1,40 @@
+"""Demo: the whole way on the built-in tiny model, with nothing to download and nothing to configure."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pytest_q3omni.errors import InvalidRequest
+from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
+from pytest_q3omni.pipeline.quantize import quantize_checkpoint
+from pytest_q3omni.records import Progress, Quantized, no_progress
+
+_MADE = ("original", "quantized")
+_REPORT = "report.html"
+_MARK = ".q3omni-demo"  # tells our own directory from somebody's
+RECIPE = "nvfp4-default"
+
+
+def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
+    """Plan, calibrate, pack and verify the tiny model in `out`; a second run replaces only what the first made.
+
+    Raises:
+        InvalidRequest: `out` holds something that no demo made.
+    """
+    if out.exists() and not (out / _MARK).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidRequest(
+            "holds something else",
+            where=str(out),
+            expected="a new directory, or an earlier demo's",
+            fix="choose another --out",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).touch()
+    for name in _MADE:
+        shutil.rmtree(out / name, ignore_errors=True)
+    (out / _REPORT).unlink(missing_ok=True)
+    shutil.copytree(checkpoint_path(), out / "original")
+    return quantize_checkpoint(
+        out / "original", out / "quantized", RECIPE, conversations=conversations_path(), progress=progress
+    )

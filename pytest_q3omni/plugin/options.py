@@ -1,0 +1,138 @@
+"""The plugin's options: a command line flag and an ini twin each. The flag's default is None, so that the ini shows through.
+
+Relative paths of flags are relative to where pytest was started, those of the ini to the root directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ORIGINAL, QUANTIZED, RECIPE = "--q3omni-original", "--q3omni-quantized", "--q3omni-recipe"
+CONVERSATIONS, CACHE, REPORT = "--q3omni-conversations", "--q3omni-cache", "--q3omni-report"
+_HELP = {
+    ORIGINAL: ("DIR", "your BF16 checkpoint (a Hugging Face directory); without it the built-in tiny model is tested"),
+    QUANTIZED: ("DIR", "your quantized checkpoint; without it, and with a recipe, the original is quantized once"),
+    RECIPE: ("NAME", f"recipe to quantize {ORIGINAL} with, into the cache, where {QUANTIZED} is not given"),
+    CONVERSATIONS: ("FILE", "conversations (JSON lines) for W4A4 recipes to calibrate on, and for tests of answers"),
+    CACHE: ("DIR", "where quantized checkpoints are kept between runs (default: the user's cache directory)"),
+    REPORT: ("FILE", "write what the run judged to FILE: .html to read, .json for machines"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run: the flag where one is given, else the ini, else None."""
+
+    original: Path | None
+    quantized: Path | None
+    recipe: str | None
+    conversations: Path | None
+    cache: Path | None
+    report: Path | None
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+def ini_name(flag: str) -> str:
+    """`q3omni_original` of `--q3omni-original`."""
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def declare(parser: pytest.Parser) -> None:
+    """Add every flag and its ini twin."""
+    group = parser.getgroup("q3omni", "Qwen3-Omni checkpoints (pytest-q3omni)")
+    for flag, (metavar, text) in _HELP.items():
+        group.addoption(flag, metavar=metavar, default=None, help=f"{text}. ini: {ini_name(flag)}")
+        parser.addini(ini_name(flag), f"{text}; {flag} wins", default="")
+
+
+def read(config: pytest.Config) -> Settings:
+    """The settings of this run.
+
+    Raises:
+        pytest.UsageError: a flag with an empty value, such as an unset shell variable leaves behind.
+    """
+    return Settings(
+        original=_path(config, ORIGINAL),
+        quantized=_path(config, QUANTIZED),
+        recipe=_text(config, RECIPE)[0] or None,
+        conversations=_path(config, CONVERSATIONS),
+        cache=_path(config, CACHE),
+        report=_path(config, REPORT),
+    )
+
+
+def _text(config: pytest.Config, flag: str) -> tuple[str, Path]:
+    """The value, "" where there is none, and the directory that a relative path starts from."""
+    given: str | None = config.getoption(flag)
+    if given is None:
+        return str(config.getini(ini_name(flag))).strip(), config.rootpath
+    if not given.strip():
+        raise pytest.UsageError(f"{flag} is empty: give it a value, or leave it out")
+    return given.strip(), config.invocation_params.dir
+
+
+def _path(config: pytest.Config, flag: str) -> Path | None:
+    text, start = _text(config, flag)
+    return (start / Path(text).expanduser()).absolute() if text else None
+
+
+def check(config: pytest.Config) -> None:
+    """Refuse flags that cannot work, before anything is collected.
+
+    What the ini says is checked where a test needs it: a project's other tests run on machines without the checkpoint.
+
+    Raises:
+        pytest.UsageError: names the flag, what was found, and the fix.
+    """
+    settings = config.stash[SETTINGS]
+    if settings.recipe and config.getoption(RECIPE) is not None:
+        if settings.original is None:
+            raise pytest.UsageError(f"{RECIPE} {settings.recipe} has nothing to quantize: give {ORIGINAL}, too")
+        _refuse(RECIPE, lambda: _known_recipe(settings.recipe or ""))
+    for flag, path in ((ORIGINAL, settings.original), (QUANTIZED, settings.quantized)):
+        if path is not None and config.getoption(flag) is not None:
+            _refuse(flag, lambda path=path: require_checkpoint(path))
+    if settings.conversations and config.getoption(CONVERSATIONS) is not None and not settings.conversations.is_file():
+        raise pytest.UsageError(f"{CONVERSATIONS} {settings.conversations}: no such file; expected JSON lines")
+    if settings.report and settings.report.suffix.lower() not in (".html", ".json"):
+        raise pytest.UsageError(f"{REPORT} {settings.report}: unknown suffix; expected .html or .json")
+
+
+def _refuse(flag: str, attempt: Callable[[], None]) -> None:
+    from pytest_q3omni.errors import Q3OmniError
+
+    try:
+        attempt()
+    except Q3OmniError as error:
+        raise pytest.UsageError(f"{flag}: {error}") from error
+
+
+def _known_recipe(name: str) -> None:
+    from pytest_q3omni.plan.recipes import recipe
+
+    recipe(name)
+
+
+def require_checkpoint(path: Path) -> None:
+    """A directory with a config, or a clear error: a wrong path must not become a skipped test.
+
+    Raises:
+        Unreadable: no such directory, or no config.json in it.
+    """
+    from pytest_q3omni.errors import Unreadable
+
+    expected = "a Hugging Face model directory"
+    if not path.is_dir():
+        found = "not a directory" if path.exists() else "no such directory"
+        raise Unreadable(found, where=str(path), expected=expected, fix="check the path")
+    if not (path / "config.json").is_file():
+        raise Unreadable("no config.json in it", where=str(path), expected=expected, fix="check the path")

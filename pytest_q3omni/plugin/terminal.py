@@ -1,0 +1,25 @@
+"""Telling the user of long work while pytest captures output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+
+def teller(config: pytest.Config) -> Callable[[str], None]:
+    """A function that writes one line to the terminal; silent in xdist workers, which have none."""
+
+    def say(text: str) -> None:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:
+            return
+        capture = config.pluginmanager.get_plugin("capturemanager")
+        if capture is None:
+            reporter.write_line(text)
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(text)
+
+    return say

@@ -1,0 +1,128 @@
+"""Tables for people, on a terminal or in a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Plan
+
+_STYLE = {"pass": "green", "fail": "bold red", "not checked": "dim"}
+_SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON has all of them
+
+
+def render_plans(plans: Sequence[Plan], remarks: Mapping[str, str], *, width: int = 120) -> str:
+    """One table over the recipes, one over the stages, and what there is to know about each recipe."""
+    return _text([_recipes(plans), _stages(plans), *(Text(f"{name}: {text}") for name, text in remarks.items())], width)
+
+
+def _recipes(plans: Sequence[Plan]) -> Table:
+    table = _table(
+        f"{plans[0].parameters:,} parameters",
+        "recipe",
+        "numerics",
+        *map(_right, ("tensor bytes", "file bytes", "shards", "bits/param", "smaller", "quantized")),
+    )
+    for plan in plans:
+        table.add_row(
+            plan.recipe,
+            plan.numerics,
+            f"{plan.tensor_bytes:,}",
+            f"{plan.file_bytes:,}",
+            str(len(plan.shards)),
+            f"{plan.bits_per_parameter:.3f}",
+            f"{plan.compression_ratio:.2f}x",
+            f"{plan.quantized_fraction:.2%}",
+        )
+    return table
+
+
+def _stages(plans: Sequence[Plan]) -> Table:
+    table = _table("tensor bytes per stage", "stage", _right("parameters"), *(_right(plan.recipe) for plan in plans))
+    for stage, size in plans[0].stages.items():
+        table.add_row(stage, f"{size.parameters:,}", *(f"{plan.stages[stage].tensor_bytes:,}" for plan in plans))
+    return table
+
+
+def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
+    """Sizes, findings, verdicts: the verdicts last, where the eye is when the program ends."""
+    parts: list[RenderableType] = [_sizes(judgement)]
+    parts += [_finding(finding) for finding in judgement.findings[:_SHOWN_FINDINGS]]
+    if len(judgement.findings) > _SHOWN_FINDINGS:
+        parts.append(Text(f"... and {len(judgement.findings) - _SHOWN_FINDINGS} more findings; --format json has all"))
+    return _text([*parts, _verdicts(judgement)], width)
+
+
+def _sizes(judgement: Judgement) -> Table:
+    facts = judgement.facts
+    title = (
+        f"{judgement.checkpoint}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
+        f"{facts.bits_per_parameter:.2f} bits/parameter, {facts.compression_ratio:.2f}x smaller, "
+        f"{facts.quantized_fraction:.2%} quantized"
+    )
+    table = _table(title, "stage", *map(_right, ("parameters", "bytes in BF16", "bytes now", "packed")))
+    for name, size in facts.stages.items():
+        packed = size.packed_parameters / size.parameters if size.parameters else 0
+        table.add_row(name, f"{size.parameters:,}", f"{size.source_bytes:,}", f"{size.tensor_bytes:,}", f"{packed:.2%}")
+    return table
+
+
+def _finding(finding: Finding) -> Text:
+    text = Text(f"{finding.severity}: ", style="bold red" if finding.severity == "error" else "yellow")
+    text.append(f"{finding.where}", style="bold")
+    text.append(
+        f"\n  found     {finding.found}\n  expected  {finding.expected}\n  fix       {finding.fix}",
+        style="not bold default",
+    )
+    return text.append(f"\n  check     {finding.check}\n", style="dim")
+
+
+def _verdicts(judgement: Judgement) -> Table:
+    table = _table(None, "verdict", "state", "why")
+    for verdict in judgement.verdicts:
+        table.add_row(verdict.name, Text(verdict.state, style=_STYLE[verdict.state]), verdict.why)
+    return table
+
+
+def render_record(record: CalibrationRecord, *, width: int = 120) -> str:
+    """What calibration saw: samples per modality, and the least-used expert of each layer."""
+    table = _table(
+        f"calibration: {record.samples_passed} of {record.samples_total} conversations passed, "
+        f"{len(record.input_amax)} input amax",
+        "modality",
+        *map(_right, ("conversations", "tokens", "fewest per expert")),
+    )
+    for modality, layers in record.expert_tokens.items():
+        counts = [count for experts in layers.values() for count in experts]
+        tokens = max((sum(experts) for experts in layers.values()), default=0)
+        table.add_row(modality, str(record.samples.get(modality, 0)), f"{tokens:,}", f"{min(counts, default=0):,}")
+    return _text([table], width)
+
+
+def _right(name: str) -> tuple[str, str]:
+    return name, "right"
+
+
+def _table(title: str | None, *columns: str | tuple[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    for column in columns:
+        if isinstance(column, tuple):
+            table.add_column(column[0], justify="right", overflow="fold")
+        else:
+            table.add_column(column, overflow="fold")
+    return table
+
+
+def _text(parts: Iterable[RenderableType], width: int) -> str:
+    """Rendered with colour where standard output is a terminal, plain where it is not."""
+    probe = Console()
+    console = Console(
+        file=StringIO(), force_terminal=probe.is_terminal, width=probe.width if probe.is_terminal else width
+    )
+    for part in parts:
+        console.print(part)
+    return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]  # it is the StringIO above
