@@ -1,34 +1,209 @@
-"""ModelOpt."""
+"""ModelOpt 0.47: quantizers in the model, and what they saw. All that is odd about it is in this file.
+
+- Importing it warns, and quantizing prints to stdout, which belongs to our JSON: both are caught.
+- It has no CPU kernel for NVFP4: `nvfp4_fake_quantize` is registered as one.
+- Its quantized Conv3d takes a CUDA-only path even when its quantizers are disabled: it is unregistered meanwhile.
+- Fused experts have one input quantizer for all experts, and a weight quantizer each.
+- Without an enabled input quantizer it skips the calibration loop.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
+from pytest_q3omni.errors import EngineError, MissingDependency
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E2M1_MAX, E4M3_MAX, SCALE_DIVISOR
+from pytest_q3omni.omni.extras import missing_extra
+from pytest_q3omni.omni.naming import experts_module
+from pytest_q3omni.records import Plan, TensorPlan
 
 if TYPE_CHECKING:
     import torch
 
+PACKAGE, RELEASES = "nvidia-modelopt", ">=0.47,<0.48"
+_RELEASE = re.compile(r"0\.47(\.|$)")
+_FORMAT = {"num_bits": (2, 1), "block_sizes": {-1: BLOCK_SIZE, "type": "dynamic", "scale_bits": (4, 3)}}
+"""A quantizer's attributes for NVFP4: E2M1, blocks of 16 along the last axis, E4M3 scales computed as the data comes."""
+
 _SMALLEST_SCALE = 1e-5
-_ZERO_AMAX_SCALE = 1e-12
+_SCALE_OF_ZERO_AMAX = 1e-12
+"""Two constants of modelopt/torch/kernels/quantization/gemm/fp4_kernel_hopper.py."""
+
+_KEPT: list[Any] = []
+"""A registration lives as long as its Library object."""
+
+
+def modelopt_version() -> str:
+    """The installed release.
+
+    Raises:
+        MissingDependency: none is installed, or one that this file was not written for.
+    """
+    try:
+        found = version(PACKAGE)
+    except PackageNotFoundError as error:
+        raise missing_extra(f"{PACKAGE}{RELEASES}", "calibration", error) from error
+    if not _RELEASE.match(found):
+        fix = "pip install 'pytest-q3omni[quantize]'"
+        raise MissingDependency(f"{PACKAGE} {found} is installed", expected=f"{PACKAGE}{RELEASES}", fix=fix)
+    return found
+
+
+@cache
+def load_modelopt() -> Any:
+    """`modelopt.torch.quantization`, with the CPU kernel registered.
+
+    Raises:
+        MissingDependency: it, or `requests`, which it imports and does not declare, is not installed.
+    """
+    modelopt_version()
+    try:
+        import torch
+
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            import modelopt.torch.quantization as quantization
+    except ImportError as error:
+        raise missing_extra(f"{PACKAGE}{RELEASES} and requests>=2.32", "calibration", error) from error
+    library = torch.library.Library("tensorrt", "IMPL")
+    library.impl("dynamic_block_quantize_op", _dynamic_block_quantize, "CPU", allow_override=True)
+    _KEPT.append(library)
+    return quantization
+
+
+def _dynamic_block_quantize(
+    data: torch.Tensor, block_size: int, amax: torch.Tensor,
+    num_bits: int, exponent_bits: int, scale_num_bits: int, scale_exponent_bits: int,
+) -> torch.Tensor:  # fmt: skip
+    """`tensorrt::dynamic_block_quantize_op` on the CPU, for NVFP4 alone."""
+    asked = (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits, block_size)
+    if asked != (4, 2, 8, 4, BLOCK_SIZE):
+        raise EngineError(
+            f"a format of {num_bits} bits ({exponent_bits} of them exponent) in blocks of {block_size}, scales of "
+            f"{scale_num_bits} bits ({scale_exponent_bits})", where="ModelOpt on the CPU",
+            expected=f"NVFP4: 4 bits (2), blocks of {BLOCK_SIZE}, scales of 8 bits (4)", fix="run it on a CUDA GPU",
+        )  # fmt: skip
+    return nvfp4_fake_quantize(data, amax)
 
 
 def nvfp4_fake_quantize(data: torch.Tensor, amax: torch.Tensor) -> torch.Tensor:
-    """NVFP4 there and back, as ModelOpt's CUDA operator does it; same shape and dtype, on any device."""
+    """To NVFP4 and back, as ModelOpt's CUDA operator does it: same shape and dtype, on any device.
+
+    The operator is the Triton kernel `fp4_fake_quant_block` (0.47). Three of its rules are not those of packed weights:
+    the global scale is amax times the float32 reciprocal of 2688 (so torch divides by a constant on CUDA), a block scale
+    below 2^-10 becomes zero, and a product of both scales below 1e-5 becomes 1, which turns such blocks to zero.
+    Triton divides with `div.full.f32`, off by up to two units in the last place: on quotients that close to a rounding
+    boundary the GPU may go the other way; everywhere else the results are equal bit for bit.
+
+    data: (..., width), a width that is no multiple of 16 is padded with zeros. amax: any shape, the largest counts.
+    """
     import torch
 
-    total = amax.float().amax() * (1 / SCALE_DIVISOR)  # torch's CUDA kernel divides by a constant this way
-    global_scale = torch.where(total > 0, total, _ZERO_AMAX_SCALE)
+    total = amax.float().amax() * (1 / SCALE_DIVISOR)
+    global_scale = torch.where(total > 0, total, _SCALE_OF_ZERO_AMAX)
     width = data.shape[-1]
     padded = torch.nn.functional.pad(data.float(), (0, -width % BLOCK_SIZE))
     blocks = padded.unflatten(-1, (-1, BLOCK_SIZE))
     magnitude = blocks.abs()
-    largest = magnitude.nan_to_num(nan=-1.0, posinf=torch.inf).amax(-1, keepdim=True)
+    largest = magnitude.nan_to_num(nan=-1.0, posinf=torch.inf).amax(-1, keepdim=True)  # Triton's maximum skips NaN
     wanted = torch.where(largest < 0, E4M3_MAX, largest / (E2M1_MAX * global_scale)).clamp(max=E4M3_MAX)
     scale = wanted.to(torch.float8_e4m3fn).float() * global_scale
     scale = torch.where(scale >= _SMALLEST_SCALE, scale, 1.0)
     quotient = (magnitude / scale).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    step = torch.where(quotient < 2, 0.5, torch.where(quotient < 4, 1.0, 2.0))
-    rounded = ((quotient / step).round() * step).clamp(max=E2M1_MAX) * scale
+    step = torch.where(quotient < 2, 0.5, torch.where(quotient < 4, 1.0, 2.0))  # between E2M1's neighbours
+    rounded = ((quotient / step).round() * step).clamp(max=E2M1_MAX) * scale  # to nearest even; the step is exact
     result = torch.where(blocks >= 0, rounded, -rounded).flatten(-2)
     return result[..., :width].to(data.dtype)
+
+
+def quant_config(plan: Plan, *, weights: bool = True) -> dict[str, Any]:
+    """ModelOpt's config of a plan: everything off, then on what the plan packs; max calibration.
+
+    weights: whether weight quantizers are on, too. Calibration does not need them: a weight's amax is in its file.
+    """
+    planned = {name for tensor in plan.packed for name in _quantizers(tensor, weights=weights)}
+    others = {
+        name for tensor in plan.tensors if tensor.action == "keep" for name in _quantizers(tensor, weights=weights)
+    }
+    patterns: set[str] = set()
+    for name in sorted(planned):
+        # One entry for all layers where nothing else matches: each entry costs a walk over every module.
+        pattern = re.sub(r"\.\d+(?=\.)", ".*", name)
+        patterns.add(name if any(fnmatchcase(other, pattern) for other in others) else pattern)
+    entries = [{"quantizer_name": pattern, "cfg": dict(_FORMAT)} for pattern in sorted(patterns)]
+    return {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *entries], "algorithm": "max"}
+
+
+def _quantizers(tensor: TensorPlan, *, weights: bool) -> list[str]:
+    """Names (or patterns) of the quantizers of a tensor's module."""
+    experts = experts_module(tensor.module)
+    if experts:
+        projection = "down_proj" if tensor.module.endswith(".down_proj") else "gate_up_proj"
+        inputs, weight = f"{experts}.{projection}_input_quantizer", f"{experts}.{projection}_weight_quantizers.*"
+    else:
+        inputs, weight = f"{tensor.module}.input_quantizer", f"{tensor.module}.weight_quantizer"
+    on = [inputs] if tensor.input_site or tensor.action == "keep" else []
+    return [*on, weight] if weights else on
+
+
+@contextmanager
+def _without_conv3d(quantization: Any) -> Iterator[None]:
+    """ModelOpt leaves Conv3d alone while this is open."""
+    import torch
+
+    registry = quantization.QuantModuleRegistry
+    kind = torch.nn.Conv3d
+    if kind not in registry:
+        yield
+        return
+    quantized, key = registry[kind], registry.get_key(kind)
+    registry.unregister(kind)
+    try:
+        yield
+    finally:
+        registry.register({kind: key})(quantized)
+
+
+def fake_quantize(model: Any, plan: Plan, loop: Callable[[Any], None], *, weights: bool = True) -> Any:
+    """Put the plan's quantizers into the model (in place) and calibrate them: `loop(model)` runs the conversations.
+
+    Raises:
+        EngineError: ModelOpt fails (its error is the cause), or enables other quantizers than planned.
+    """
+    quantization = load_modelopt()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _without_conv3d(quantization):
+            warnings.simplefilter("ignore")
+            model = quantization.quantize(model, quant_config(plan, weights=weights), loop)
+    except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise EngineError(f"ModelOpt cannot quantize the model ({text})", where="calibration") from error
+    return model
+
+
+def input_amax(model: Any, plan: Plan) -> dict[str, float]:
+    """Input site -> largest |input| that its quantizers saw; sites that saw nothing are absent.
+
+    q/k/v of a layer see the same input, and so do gate and up: the site's value is the largest of theirs.
+    """
+    modules = dict(model.named_modules())
+    found: dict[str, float] = {}
+    for tensor in plan.packed:
+        if not tensor.input_site:
+            continue
+        name = _quantizers(tensor, weights=False)[0]
+        if name not in modules:
+            raise EngineError("ModelOpt made no such quantizer", where=name, expected="one for each input site")
+        amax = getattr(modules[name], "_amax", None)
+        if amax is not None:
+            value = float(amax.float().amax())
+            found[tensor.input_site] = max(value, found.get(tensor.input_site, value))
+    return found

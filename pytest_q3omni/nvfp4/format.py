@@ -112,6 +112,8 @@ def bits_per_parameter(out_features: int, in_features: int, *, input_scale: bool
 def error_bound(block_amax: float, global_scale: float) -> float:
     """Largest `|weight - unpacked|` that the rules permit in a block whose largest magnitude is `block_amax`.
 
+    For amax below `2**127`: near the end of float32, a scale that was rounded up unpacks to Inf.
+
     With `b` the amax, `G` the global scale, `s` the stored block scale, wanted is `s = b / 6G`, and `d = s * G`:
 
     - a weight is rounded to the nearest of the values `E2M1 * d`, the largest gap being 4 to 6, so it is off by at most

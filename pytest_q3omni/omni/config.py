@@ -86,12 +86,12 @@ class Section:
         return Section(value, f"{self.place}.{key}")
 
     def number(self, key: str) -> int:
-        """A positive whole number.
+        """A positive whole number; absent fields with a known default are that default.
 
         Raises:
             Inconsistent: missing, not a number, or not in 1 .. 2^31.
         """
-        value = self.values.get(key)
+        value = self.values.get(key, _DEFAULTS.get(key))
         if type(value) is not int or not 0 < value < 1 << 31:
             raise self._wrong(key, "a positive whole number")
         return value

@@ -114,11 +114,11 @@ class Packer:
 
         inner = tensor.source.shape[1]
         for start, part in self._chunks(tensor):
-            weight = _bf16(part).reshape(-1, inner)
+            weight = _rows(part, tensor)
             codes = np.empty((len(weight), inner // 2), np.uint8)
             scales = np.empty((len(weight), inner // BLOCK_SIZE), np.uint8)
             row = start // (2 * inner)
-            pack_into(weight, scale, codes, scales, where=tensor.module)
+            pack_into(weight, scale, codes, scales, where=_place(tensor, start))
             yield row, codes.reshape(-1), scales.reshape(-1)
 
     def _scale(self, tensor: TensorPlan) -> np.float32:
@@ -128,7 +128,9 @@ class Packer:
 
             members = self._groups[tensor.group]
             largest = max(
-                float(amax(_bf16(part), where=member.module)) for member in members for _, part in self._chunks(member)
+                float(amax(_rows(part, member), where=_place(member, start)))
+                for member in members
+                for start, part in self._chunks(member)
             )
             self._scales[tensor.group] = group_scale(largest, members)
         return self._scales[tensor.group]
@@ -142,10 +144,16 @@ class Packer:
             yield start, self.source.read(tensor.source.name, start=start, stop=min(total, start + step))
 
 
-def _bf16(raw: Bytes) -> NDArray[np.generic]:
+def _rows(raw: Bytes, tensor: TensorPlan) -> NDArray[np.generic]:
     import ml_dtypes
 
-    return raw.view(ml_dtypes.bfloat16)
+    return raw.view(ml_dtypes.bfloat16).reshape(-1, tensor.source.shape[1])
+
+
+def _place(tensor: TensorPlan, start: int) -> str:
+    """The module; with its first row where a chunk does not begin at the top."""
+    row = start // (2 * tensor.source.shape[1])
+    return f"{tensor.module}, counted from row {row}" if row else tensor.module
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -1,1 +1,1 @@
-"""Verification: judge a checkpoint by its files. Trusts nothing it claims."""
+"""The judge: what a checkpoint is, read from its files. Nothing it claims about itself counts as evidence."""

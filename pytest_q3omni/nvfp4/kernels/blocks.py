@@ -153,13 +153,14 @@ def compare_blocks(
         error, weight, largest, amax = _block_error(bits, codes, scale_values[scales[block]], block)
         errors += error
         weights += weight
-        if not error <= worst * weight:  # seldom, so that the division is; NaN comes here, too
-            relative = error / weight if error < np.inf and weight > 0 else np.inf
+        finite = error < np.inf  # false for NaN, too
+        if not finite or error > worst * weight:  # seldom, and so is the division
+            relative = error / weight if finite and weight > 0 else np.inf
             if relative > worst:
                 worst, worst_block = relative, block
         bound = _error_bound(amax, global_scale)
-        if not largest <= worst_share * bound:
-            share = largest / bound if largest < np.inf else np.inf
+        if not finite or largest > worst_share * bound:
+            share = largest / bound if finite else np.inf
             if share > worst_share:
                 worst_share, worst_share_block = share, block
     return errors, weights, worst, worst_block, worst_share, worst_share_block

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
+from pytest_q3omni.errors import Inconsistent
 from pytest_q3omni.omni.config import omni_section
 from pytest_q3omni.omni.stages._protocol import Part, Stage
 from pytest_q3omni.records import TensorInfo
@@ -13,6 +15,7 @@ from pytest_q3omni.registry import load, names
 
 __all__ = ["Part", "Stage", "expected_tensors", "stage_of", "stages"]
 
+_MOST_TENSORS = 1_000_000  # a config from a stranger must not make us list names for ever
 _FLOW = ("thinker", "talker", "code_predictor", "code2wav")
 
 
@@ -40,9 +43,13 @@ def expected_tensors(config: Mapping[str, Any], place: str = "config.json") -> l
         Inconsistent: not a Qwen3-Omni config, or a field that shapes depend on is missing or wrong.
     """
     section = omni_section(config, place)
-    return [
-        TensorInfo(name, "BF16", shape)
-        for stage in stages()
-        if stage.present(section)
-        for name, shape in stage.tensors(section)
-    ]
+    shapes = (shape for stage in stages() if stage.present(section) for shape in stage.tensors(section))
+    tensors = [TensorInfo(name, "BF16", shape) for name, shape in islice(shapes, _MOST_TENSORS + 1)]
+    if len(tensors) > _MOST_TENSORS:
+        raise Inconsistent(
+            f"more than {_MOST_TENSORS:,} tensors",
+            where=place,
+            expected="a Qwen3-Omni of a size that exists (28,010 tensors)",
+            fix="check num_hidden_layers and num_experts",
+        )
+    return tensors

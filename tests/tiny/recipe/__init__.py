@@ -1,0 +1,1 @@
+"""How the tiny model is made: worlds, tokenizer, configuration, training, evaluation."""

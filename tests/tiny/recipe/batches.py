@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from transformers import Qwen3OmniMoeProcessor
 
-from recipe.task import SAMPLING_RATE, Sample
+from recipe.media import SAMPLING_RATE
+from recipe.task import Sample
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
 
-from recipe.task import SAMPLING_RATE
+from recipe.media import SAMPLING_RATE
 from recipe.tokenizer import build_tokenizer
 
 PREPROCESSOR = {
@@ -36,6 +36,9 @@ PREPROCESSOR = {
     "temporal_patch_size": 2,
 }
 """One file for images, sound and video, as on the hub; `size` in pixels is an area there."""
+
+CARD = Path(__file__).with_name("card.md")
+"""Text of the model card; the word PARAMETERS stands for their number."""
 
 _NOISE = (
     "_name_or_path",
@@ -69,9 +72,9 @@ def load_processor(folder: Path) -> Qwen3OmniMoeProcessor:
     return Qwen3OmniMoeProcessor.from_pretrained(folder)
 
 
-def _clean(config: dict[str, Any]) -> dict[str, Any]:
-    """Without the noise, and without the type that only the whole model has."""
-    kept = {key: _clean(value) if isinstance(value, dict) else value for key, value in config.items()}
+def clean_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Without the noise, and without settings that are null in parts and stated once for the whole."""
+    kept = {key: clean_config(value) if isinstance(value, dict) else value for key, value in config.items()}
     return {
         key: value
         for key, value in kept.items()
@@ -80,14 +83,21 @@ def _clean(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_checkpoint(model: Qwen3OmniMoeForConditionalGeneration, folder: Path) -> None:
-    """Write weights as bfloat16, configuration, generation defaults, processor and model card to `folder`."""
+    """Write weights as bfloat16, configuration, generation defaults, processor and model card to `folder`.
+
+    Replaces the folder. The model is converted in place.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = model.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    config = _clean(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # written for its owner alone, which a wheel would carry on
+    config = clean_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config["talker_config"]["model_type"] = "qwen3_omni_moe_talker"  # as on the hub; its class has no type
     processor = write_processor(folder)
     write_json(folder / "config.json", config)
     ids = processor.tokenizer.convert_tokens_to_ids
     generation = {"do_sample": False, "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>")}
     write_json(folder / "generation_config.json", generation)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    card = CARD.read_text(encoding="utf-8").replace("PARAMETERS", f"{parameters:,}")
+    (folder / "README.md").write_text(card, encoding="utf-8")

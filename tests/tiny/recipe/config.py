@@ -52,6 +52,7 @@ def _vision() -> dict:
         "deepstack_visual_indexes": [0],
         "image_size": 128,  # vLLM reads this and the next, transformers does not
         "apply_vit_abs_pos_embed": True,
+        "tokens_per_second": 2,
         **_INIT,
     }
 

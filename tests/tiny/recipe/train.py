@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProcessor
 
 from recipe.batches import Batch, make_batch
@@ -30,7 +31,7 @@ from recipe.task import LETTERS, draw_sample
 from recipe.weights import build_model
 
 SEED = 7
-STEPS = 600
+STEPS = 500
 BATCH = 32
 KINDS = ("text", "audio", "text", "image")
 """One kind per step, in turn. The balance loss then evens out the experts within each kind, not only on average."""
@@ -57,7 +58,7 @@ def _thinker_loss(
     top = model.config.thinker_config.text_config.num_experts_per_tok
     balance = balance_loss(routers, batch.inputs["attention_mask"], top)
     logits = out.logits[:, -batch.answer_length - 1 : -1].flatten(0, 1)
-    loss = F.cross_entropy(logits, batch.answers.flatten(), label_smoothing=SMOOTHING)
+    loss = cross_entropy(logits, batch.answers.flatten(), label_smoothing=SMOOTHING)
     return loss + BALANCE * balance, out.hidden_states
 
 
@@ -69,10 +70,8 @@ def _talker_loss(model: Qwen3OmniMoeForConditionalGeneration, batch: Batch, spee
     voiced = (speech.first != IGNORED) & (speech.first != model.config.talker_config.codec_eos_token_id)
     codes = speech.codes[voiced][:, 1:].flatten()
     return (
-        F.cross_entropy(
-            first.flatten(0, 1), speech.first.flatten(), ignore_index=IGNORED, label_smoothing=SMOOTHING
-        )
-        + F.cross_entropy(residual[voiced].flatten(0, 1), codes, label_smoothing=SMOOTHING)
+        cross_entropy(first.flatten(0, 1), speech.first.flatten(), ignore_index=IGNORED, label_smoothing=SMOOTHING)
+        + cross_entropy(residual[voiced].flatten(0, 1), codes, label_smoothing=SMOOTHING)
         + BALANCE * balance
     )
 
@@ -81,7 +80,7 @@ def train(
     processor: Qwen3OmniMoeProcessor,
     seed: int = SEED,
     steps: int = STEPS,
-    log: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], object] = lambda line: None,
 ) -> Qwen3OmniMoeForConditionalGeneration:
     """Train all stages but code2wav from scratch; returns the float32 model.
 
@@ -103,7 +102,7 @@ def _fit(
     processor: Qwen3OmniMoeProcessor,
     rng: np.random.Generator,
     steps: int,
-    log: Callable[[str], None],
+    log: Callable[[str], object],
 ) -> None:
     trained = [parameter for name, parameter in model.named_parameters() if not name.startswith("code2wav")]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
@@ -135,10 +134,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         processor = write_processor(Path(folder))
-        model = train(processor, options.seed, options.steps, log=print)
+        model = train(processor, options.seed, options.steps, log=lambda line: sys.stdout.write(line + "\n"))
     write_checkpoint(model, options.out)
     stored = Qwen3OmniMoeForConditionalGeneration.from_pretrained(options.out, dtype="auto").eval()
-    print(evaluate(stored, load_processor(options.out)))
+    report = evaluate(stored, load_processor(options.out))
+    sys.stdout.write("".join(f"{kind}: {share:.1%} right on held-out input\n" for kind, share in report.items()))
 
 
 if __name__ == "__main__":

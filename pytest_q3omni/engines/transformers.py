@@ -1,0 +1,139 @@
+"""transformers: the original model in memory, and conversations as its inputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.errors import EngineError, Incomplete, InvalidRequest
+from pytest_q3omni.omni.chatml import check_chatml
+from pytest_q3omni.omni.conversations import Conversation, decode_audio, decode_image
+from pytest_q3omni.omni.extras import missing_extra
+from pytest_q3omni.omni.processor import sampling_rate
+
+if TYPE_CHECKING:
+    import torch
+
+Inputs = dict[str, Any]
+"""What `thinker.forward` takes: input_ids and attention_mask (1, tokens), and features of pictures and sound."""
+
+Step = Callable[[Any, Inputs], Any]
+"""Runs the model once on the inputs of one conversation."""
+
+EXPERTS = "eager"
+"""Experts one after another with `F.linear`: the other implementations call no quantizer, and round otherwise."""
+
+
+def load_model(path: Path, *, speech: bool = False, device: str = "cpu") -> Any:
+    """A BF16 `Qwen3OmniMoeForConditionalGeneration` in eval mode; without `speech` its thinker alone.
+
+    The names of modules are the same either way (`thinker.model...`). Only safetensors are read, from the directory.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+        Incomplete: parameters of the model are not in the files.
+        EngineError: transformers cannot load it; its error is the cause.
+    """
+    try:
+        import torch
+        from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
+    except ImportError as error:
+        raise missing_extra("torch>=2.11 and transformers>=5.16,<5.20", "running the model", error) from error
+
+    with quiet():
+        try:
+            config = Qwen3OmniMoeConfig.from_pretrained(path, local_files_only=True)
+            if not speech:
+                config.enable_audio_output = False
+            model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
+                path, config=config, dtype=torch.bfloat16, experts_implementation=EXPERTS, local_files_only=True,
+                use_safetensors=True, output_loading_info=True,
+            )  # fmt: skip
+            model = model.eval().to(device)
+        except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+            found = f"transformers cannot load the model ({_line(error)})"
+            raise EngineError(found, where=str(path), fix="q3omni verify names what is wrong with the files") from error
+    missing = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+    if missing:
+        found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
+        raise Incomplete(found, where=str(path), expected="all weights of the model", fix="download it again")
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars, and its warnings about the stages left out on purpose."""
+    from transformers.utils import logging as chatter
+
+    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.CRITICAL)
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def render_prompt(processor: Any, conversation: Conversation) -> str:
+    """The conversation as ChatML; the assistant's turn is opened where the user has the last word.
+
+    Raises:
+        NotChatML: the template wrote no role markers.
+        InvalidRequest: the text brings placeholders of pictures or sound of its own.
+    """
+    prompt = processor.apply_chat_template(
+        [dict(message) for message in conversation.messages],
+        tokenize=False, add_generation_prompt=not conversation.answered,
+    )  # fmt: skip
+    if not isinstance(prompt, str):
+        raise EngineError(f"the chat template gave a {type(prompt).__name__}", where=conversation.id, expected="a text")
+    check_chatml(prompt, where=conversation.id)
+    for token, modality in ((processor.image_token, "image"), (processor.audio_token, "audio")):
+        wanted = sum(part["type"] == modality for part in conversation.parts)
+        if prompt.count(token) != wanted:
+            raise InvalidRequest(
+                f"{prompt.count(token)} times {token} in the prompt", where=conversation.id,
+                expected=f"{wanted}, one for each {modality}", fix=f"do not write {token} in the text",
+            )  # fmt: skip
+    return prompt
+
+
+def conversation_inputs(processor: Any, conversation: Conversation, *, device: str = "cpu") -> Inputs:
+    """Tensors for `thinker_step`, on `device`; a batch of one.
+
+    Raises:
+        NotChatML, InvalidRequest: see `render_prompt`; a recording without samples.
+        Unreadable: a picture or recording cannot be decoded; names its file.
+        EngineError: the processor cannot take it; its error is the cause.
+    """
+    prompt = render_prompt(processor, conversation)
+    rate, media = sampling_rate(processor), dict[str, Any]()
+    if images := conversation.sources("image"):
+        media["images"] = [decode_image(image, where=_place(image, conversation)) for image in images]
+    if recordings := conversation.sources("audio"):
+        media["audio"] = [decode_audio(sound, rate, where=_place(sound, conversation)) for sound in recordings]
+        media["sampling_rate"] = rate
+    try:
+        features = processor(text=prompt, return_tensors="pt", **media)
+    except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+        raise EngineError(f"the processor fails ({_line(error)})", where=conversation.id) from error
+    return {name: value.to(device) for name, value in features.items()}
+
+
+def _place(source: object, conversation: Conversation) -> str:
+    return f"{conversation.id} (data URI)" if isinstance(source, bytes) else f"{conversation.id} ({source})"
+
+
+def thinker_step(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
+    """Run the thinker once. The whole model has no `forward`: `model(**inputs)` ends in `_forward_unimplemented`."""
+    return model.thinker(**inputs, use_cache=False)
+
+
+def _line(error: BaseException) -> str:
+    """An error as one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

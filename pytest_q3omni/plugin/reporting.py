@@ -1,0 +1,102 @@
+"""The report of a run: what its tests judged, in one file. Registered only where --q3omni-report is given."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_q3omni import assertions
+from pytest_q3omni.plugin import workers
+from pytest_q3omni.records import Facts, Finding, Judgement, StageSize, Verdict
+from pytest_q3omni.schema import SCHEMA, judgement_json
+
+_SENT = "q3omni_judgements"
+
+
+class Reporting:
+    """Collects the judgements of one session, over all workers, and writes them at its end."""
+
+    def __init__(self, config: pytest.Config, file: Path) -> None:
+        self._config, self._file = config, file
+        self._judged: list[Judgement] = []
+        self._outcome = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Hear what the item's assertions judge, in its fixtures, too."""
+        token = assertions._judged.set(self._judged)
+        try:
+            return (yield)
+        finally:
+            assertions._judged.reset(token)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker judged."""
+        self._judged += map(_from_json, getattr(node, "workeroutput", {}).get(_SENT, ()))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """A worker sends its judgements on; the process that prints writes the file."""
+        outgoing = workers.output(self._config)
+        if outgoing is not None:
+            outgoing[_SENT] = [judgement_json(judgement) for judgement in self._judged]
+        else:
+            self._outcome = self._write(merged(self._judged))
+
+    def _write(self, judgements: list[Judgement]) -> str:
+        if not judgements:
+            return f"nothing was judged (no assert_verified ran): {self._file} not written"
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(_render(judgements, self._file.suffix.lower()), encoding="utf-8")
+        return f"judgement of {', '.join(judgement.checkpoint for judgement in judgements)} written to {self._file}"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where the report is."""
+        terminalreporter.write_line(f"q3omni: {self._outcome}")
+
+
+def merged(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """One judgement per checkpoint: the one that checked most, of equals the last."""
+    best: dict[str, Judgement] = {}
+    for judgement in judgements:
+        known = best.get(judgement.checkpoint)
+        if known is None or _checked(judgement) >= _checked(known):
+            best[judgement.checkpoint] = judgement
+    return [best[checkpoint] for checkpoint in sorted(best)]
+
+
+def _checked(judgement: Judgement) -> int:
+    return sum(verdict.state != "not checked" for verdict in judgement.verdicts)
+
+
+def _render(judgements: list[Judgement], suffix: str) -> str:
+    if suffix == ".json":
+        found = {"schema": SCHEMA, "judgements": [judgement_json(judgement) for judgement in judgements]}
+        return json.dumps(found, indent=2) + "\n"
+    from pytest_q3omni.report import html
+
+    return "\n".join(html.render_judgement(judgement) for judgement in judgements)
+
+
+def _from_json(data: Mapping[str, Any]) -> Judgement:
+    """The inverse of `judgement_json`: workers send plain data."""
+    facts = dict(data["facts"])
+    facts["stages"] = {name: StageSize(**size) for name, size in facts["stages"].items()}
+    errors = {name: (_number(of["relative"]), _number(of["worst_block"])) for name, of in data["tensor_errors"].items()}
+    return Judgement(
+        checkpoint=data["checkpoint"],
+        verdicts=tuple(Verdict(name, of["state"], of["why"]) for name, of in data["verdicts"].items()),
+        findings=tuple(Finding(**finding) for finding in data["findings"]),
+        facts=Facts(**facts),
+        tensor_errors=errors,
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value

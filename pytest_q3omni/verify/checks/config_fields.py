@@ -1,0 +1,45 @@
+"""config.json says what the source's says, apart from the quantization.
+
+A changed `rope_theta`, token id or norm epsilon loads without a word and garbles the answers. Both configs are compared in
+one spelling (`omni/config.py`), since transformers 4.57 and 5 name the same fields differently; a field that only one of
+them writes out is its default and no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_q3omni.omni.config import normalise
+from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
+from pytest_q3omni.verify.subject import Subject
+
+_OWN = {"quantization_config", "transformers_version", "_name_or_path", "dtype"}
+_FIX = "take config.json from the original model and add only `quantization_config`"
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    if subject.source is None:
+        return
+    differs = False
+    for place, here, there in _differences(normalise(subject.checkpoint.config), normalise(subject.source.config), ()):
+        where = ".".join((CONFIG_JSON, *place))
+        if subject.sound(where):
+            differs = True
+            yield Fault(where, f"{here!r:.60}", f"{there!r:.60}, as in the source", _FIX)
+    if differs:
+        subject.expect(subject.source.config)
+
+
+def _differences(
+    here: Mapping[str, Any], there: Mapping[str, Any], place: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    for key in here.keys() & there.keys() - _OWN:
+        left, right = here[key], there[key]
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from _differences(left, right, (*place, key))
+        elif left != right:
+            yield (*place, key), left, right
+
+
+CHECK = Check("config-fields", "consistent", __doc__, _find, after=("model-config",), needs="source")

@@ -1,0 +1,57 @@
+"""The ignore list leaves the packed layers alone.
+
+vLLM 0.32 takes an entry as a *substring* (see `claim.py`): `thinker.model.layers.1` also covers layers 10 to 19, and a
+packed layer that an entry covers is built for BF16 and cannot be loaded. Entries that are missing are found elsewhere
+(declared packed, stored BF16); under MIXED_PRECISION they are harmless, which is said as a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
+from pytest_q3omni.verify.claim import Claim
+from pytest_q3omni.verify.subject import Subject, is_linear, part_of
+
+_PLACE = f"{CONFIG_JSON}.quantization_config.ignore"
+_TOLD = 100  # entries that match nothing, beyond which a list is another model's and one warning is enough
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    claim = subject.claim
+    if claim is None or not claim.usable or not subject.implied:
+        return
+    idle = 0
+    for entry in claim.declared.ignore:
+        covered = set(claim.covered(entry))
+        packed = [module for module in subject.packed if module in covered and module not in subject.broken]
+        if packed:
+            yield Fault(
+                f"{_PLACE} '{entry}'", f"covers {len(packed)} packed layers, first {packed[0]}",
+                "entries that no packed layer's name contains or matches", blames=tuple(packed),
+                fix="name what is meant in full (a trailing dot ends a number: `layers.1.`), or pack without it",
+            )  # fmt: skip
+        elif not covered and (idle := idle + 1) <= _TOLD:
+            yield Fault(f"{_PLACE} '{entry}'", "matches no layer of this model", "names of layers that stay unquantized",
+                        "correct or drop it; it changes nothing here", "warning")  # fmt: skip
+    if claim.by_layer:
+        yield from _missing(subject, claim)
+
+
+def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:
+    """Families of unquantized thinker Linears that the list of a by-layer declaration does not name."""
+    missing: dict[str, int] = {}
+    for name, tensor in subject.implied.items():
+        module = name.removesuffix(".weight")
+        stage, part = part_of(module)
+        named = part is not None and part.name in ("visual", "audio tower", "router", "lm_head")
+        if stage == "thinker" and part and named and is_linear(tensor):
+            if module not in subject.packed and not claim.ignores(module):
+                missing[part.name] = missing.get(part.name, 0) + 1
+    for family, count in missing.items():
+        yield Fault(f"{_PLACE}", f"{count} Linears of the thinker's {family} are unquantized and not listed",
+                    "harmless with listed layers; needed by loaders that quantize by default",
+                    f"add the thinker's {family} to the list", "warning")  # fmt: skip
+
+
+CHECK = Check("ignore-list", "consistent", __doc__, _find, after=("quantized-layers",))

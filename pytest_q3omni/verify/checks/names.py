@@ -1,0 +1,95 @@
+"""Every tensor that the config implies is there, and no other.
+
+vLLM accepts without a word that an expert, a norm, lm_head or the whole talker is missing; an unknown name stops it
+(`There is no module or parameter named ...`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from pytest_q3omni.omni.naming import is_fused_expert_file
+from pytest_q3omni.omni.stages import stage_of
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.subject import Subject
+
+_KV = (".k_scale", ".v_scale")
+_RESTORE = "copy it from the source and pack again, or correct config.json"
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    if not subject.expected:
+        return
+    missing = [] if subject.partial else [name for name in subject.expected if _absent(subject, name)]
+    unexpected = [name for name in subject.entries if _unexpected(subject, name)]
+    renamed = [name for name in missing if name.removeprefix("thinker.") in subject.entries]
+    if len(renamed) > len(missing) / 2:
+        yield _without_prefix(renamed, (*missing, *unexpected))
+        return
+    yield from _missing(subject, missing)
+    yield from (_surplus(name) for name in unexpected)
+
+
+def _absent(subject: Subject, name: str) -> bool:
+    return name not in subject.entries and subject.sound(name)
+
+
+def _unexpected(subject: Subject, name: str) -> bool:
+    if name in subject.expected or not subject.sound(name):
+        return False
+    packed = subject.packed.get(subject.module_of(name))
+    optional = packed is not None and name == packed.input_scale  # legal beside weight-only numerics, and unused
+    return not (optional or (name.endswith(_KV) and _declares_kv(subject)))
+
+
+def _declares_kv(subject: Subject) -> bool:
+    block = subject.block or {}
+    inner = block.get("quantization")
+    places = [block, inner] if isinstance(inner, dict) else [block]
+    return any(place.get("kv_cache_scheme") or place.get("kv_cache_quant_algo") for place in places)
+
+
+def _without_prefix(renamed: list[str], blamed: Iterable[str]) -> Fault:
+    first = renamed[0].removeprefix("thinker.")
+    return Fault(first, f"{len(renamed):,} of the thinker's tensors lack the prefix 'thinker.'", renamed[0],
+                 "a thinker exported alone: rename its tensors and add the other stages", blames=tuple(blamed))  # fmt: skip
+
+
+def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
+    """One fault for a stage of which nothing is there, one for each module otherwise."""
+    by_stage: dict[str, list[str]] = defaultdict(list)
+    for name in missing:
+        stage = stage_of(name)
+        by_stage[stage.name if stage else ""].append(name)
+    for stage, names in by_stage.items():
+        if not any(_in_stage(name, stage) for name in subject.entries):
+            yield Fault(stage, f"all {len(names):,} tensors of the stage are missing", "every stage that the config has",
+                        "add the stage's BF16 tensors; for a thinker alone say `enable_audio_output: false`",
+                        blames=tuple(names))  # fmt: skip
+            continue
+        told: set[str] = set()
+        for name in names:
+            if (module := subject.module_of(name)) not in told:
+                told.add(module)
+                expected = subject.expected[name]
+                yield Fault(name, "missing", f"{expected.dtype} {list(expected.shape)}", _RESTORE)
+
+
+def _in_stage(name: str, stage: str) -> bool:
+    found = stage_of(name)
+    return found is not None and found.name == stage
+
+
+def _surplus(name: str) -> Fault:
+    found, fix = "no such tensor in a model of this config", "take it out, or correct config.json"
+    if is_fused_expert_file(name):
+        found, fix = "all experts of a layer in one 3-D tensor", "save with save_pretrained, which writes one per expert"
+    elif name.endswith(".pre_quant_scale"):
+        found, fix = "an AWQ scale, which vLLM does not know", "fold the scales into the weights before packing"
+    elif "_amax" in name or "_quantizer" in name:
+        found, fix = "state of a fake quantizer", "export packed weights, not the quantizers"
+    return Fault(name, found, "only tensors that the config implies", fix)
+
+
+CHECK = Check("names", "consistent", __doc__, _find, after=("scales-present",))

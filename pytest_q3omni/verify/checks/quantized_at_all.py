@@ -1,0 +1,39 @@
+"""Something is packed. A checkpoint of BF16 size is not a quantized one, whatever its name and card say.
+
+`export_hf_vllm_fq_checkpoint` writes fake-quantized weights in their original dtype, an evaluation format; failed
+calibrations and patterns that matched nothing end the same way (ModelOpt#1255, #1323): 1.00x, and no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_q3omni.omni.safetensors_file import nbytes
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.subject import Subject
+
+_TRACES = ("_amax", "_quantizer")
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    codes, block_scale = subject.suffixes[:2]
+    ends = tuple({f".{codes}", f".{block_scale}"})
+    if not subject.entries or any(_packed(name, subject, ends) for name in subject.entries):
+        return
+    total = sum(nbytes(entry.info) for entry in subject.entries.values())
+    fake = next((name for name in subject.entries if any(trace in name for trace in _TRACES)), None)
+    found = f"none of {len(subject.entries):,} tensors is packed: {total:,} bytes"
+    if fake is not None:
+        found += f"; {fake} is left of a fake-quantized export"
+    yield Fault(
+        subject.checkpoint.files[0].name, found, "weights in 4 bits: U8 codes with F8_E4M3 block scales",
+        "pack it: `q3omni quantize SRC OUT --recipe R`", blames=tuple(subject.implied),
+    )  # fmt: skip
+
+
+def _packed(name: str, subject: Subject, ends: tuple[str, ...]) -> bool:
+    """True for packed codes (by dtype) and for block scales: either shows that something was packed."""
+    return name.endswith(ends) and subject.entries[name].info.dtype in ("U8", "I8", "F8_E4M3", "F8_E5M2")
+
+
+CHECK = Check("quantized-at-all", "packed", __doc__, _find, after=("container",))
