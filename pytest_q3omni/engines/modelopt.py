@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PACKAGE, RELEASES = "nvidia-modelopt", ">=0.47,<0.48"
 _RELEASE = re.compile(r"0\.47(\.|$)")
 _FORMAT = {"num_bits": (2, 1), "block_sizes": {-1: BLOCK_SIZE, "type": "dynamic", "scale_bits": (4, 3)}}
-"""A quantizer's attributes for NVFP4: E2M1, blocks of 16 along the last axis, E4M3 scales computed as the data comes."""
+"""A quantizer's attributes for NVFP4: E2M1, blocks of 16 along the last axis, E4M3 scales taken from the data."""
 
 _SMALLEST_SCALE = 1e-5
 _SCALE_OF_ZERO_AMAX = 1e-12
@@ -97,18 +97,26 @@ def _dynamic_block_quantize(
 def nvfp4_fake_quantize(data: torch.Tensor, amax: torch.Tensor) -> torch.Tensor:
     """To NVFP4 and back, as ModelOpt's CUDA operator does it: same shape and dtype, on any device.
 
-    The operator is the Triton kernel `fp4_fake_quant_block` (0.47). Three of its rules are not those of packed weights:
-    the global scale is amax times the float32 reciprocal of 2688 (so torch divides by a constant on CUDA), a block scale
-    below 2^-10 becomes zero, and a product of both scales below 1e-5 becomes 1, which turns such blocks to zero.
-    Triton divides with `div.full.f32`, off by up to two units in the last place: on quotients that close to a rounding
-    boundary the GPU may go the other way; everywhere else the results are equal bit for bit.
+    The global scale is amax times the float32 reciprocal of 2688: so torch divides by a constant on CUDA. On the CPU,
+    and in packed files, it is the quotient, which may differ in the last bit. The rest: `round_to_nvfp4`.
 
     data: (..., width), a width that is no multiple of 16 is padded with zeros. amax: any shape, the largest counts.
     """
+    return round_to_nvfp4(data, amax.float().amax() * (1 / SCALE_DIVISOR))
+
+
+def round_to_nvfp4(data: torch.Tensor, global_scale: torch.Tensor) -> torch.Tensor:
+    """To NVFP4 and back with a given global scale (float32, 0-dim): a checkpoint's `input_scale`.
+
+    The rules are those of the Triton kernel `fp4_fake_quant_block` (ModelOpt 0.47). Two are not those of packed
+    weights: a block scale that rounds to zero stays zero, and a product of both scales below 1e-5 becomes 1, so that
+    blocks of such small values turn to zero. Triton divides with `div.full.f32`, off by up to two units in the last
+    place: where a quotient is that close to a rounding boundary the GPU may go the other way; elsewhere results are
+    equal bit for bit.
+    """
     import torch
 
-    total = amax.float().amax() * (1 / SCALE_DIVISOR)
-    global_scale = torch.where(total > 0, total, _SCALE_OF_ZERO_AMAX)
+    global_scale = torch.where(global_scale > 0, global_scale, _SCALE_OF_ZERO_AMAX)
     width = data.shape[-1]
     padded = torch.nn.functional.pad(data.float(), (0, -width % BLOCK_SIZE))
     blocks = padded.unflatten(-1, (-1, BLOCK_SIZE))
@@ -159,12 +167,12 @@ def _without_conv3d(quantization: Any) -> Iterator[None]:
     """ModelOpt leaves Conv3d alone while this is open."""
     import torch
 
-    registry = quantization.QuantModuleRegistry
-    kind = torch.nn.Conv3d
+    registry, kind = quantization.QuantModuleRegistry, torch.nn.Conv3d
     if kind not in registry:
         yield
         return
-    quantized, key = registry[kind], registry.get_key(kind)
+    key = registry.get_key(kind)
+    quantized = registry[kind].__bases__[0]  # the registry hands out a subclass of what was registered, and of Conv3d
     registry.unregister(kind)
     try:
         yield

@@ -1,10 +1,10 @@
 """Conversations from a JSON-lines file: one conversation a line, media as paths beside the file or as data URIs.
 
-    {"messages": [{"role": "user", "content": [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "What?"}]},
+    {"messages": [{"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "What?"}]},
                   {"role": "assistant", "content": "A cat."}]}
 
-`content` is a string or a list of parts: `text`, `image` and `audio` as Qwen and transformers write them, `image_url` and
-`input_audio` as OpenAI's API does. Nothing is ever fetched: an address with a scheme other than `data:` is refused.
+`content` is a string or a list of parts: `text`, `image` and `audio` as Qwen and transformers write them, `image_url`
+and `input_audio` as OpenAI's API does. Nothing is ever fetched: an address with a scheme other than `data:` is refused.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Conversation:
     """One conversation.
 
     id: file and line, `calibration.jsonl:3`.
-    messages: {"role", "content": [part, ...]} with parts {"type": "text", "text": str}, {"type": "image", "image": SOURCE}
-        and {"type": "audio", "audio": SOURCE}; SOURCE is an absolute path (str) or the bytes of a file.
+    messages: {"role", "content": [part, ...]} with parts {"type": "text", "text": str}, {"type": "image", "image":
+        SOURCE} and {"type": "audio", "audio": SOURCE}. SOURCE is an absolute path (str) or the bytes of a file.
     """
 
     id: str
@@ -189,7 +189,8 @@ def _input_audio(value: Any, where: str) -> bytes:
     declared = value.get("format", "wav")
     if declared not in _AUDIO_FORMATS:
         expected = f"one of {', '.join(_AUDIO_FORMATS)}"
-        raise InvalidRequest(f"audio in the format {_short(declared)}", where=where, expected=expected, fix="convert it")
+        found = f"audio in the format {_short(declared)}"
+        raise InvalidRequest(found, where=where, expected=expected, fix="convert it")
     if data.startswith("data:"):
         source = _source(data, "audio", Path(), where)
         if isinstance(source, bytes):

@@ -70,9 +70,7 @@ def test_thinker_only_models_have_no_speech_tensors() -> None:
     without = {name: shape for name, shape in whole.items() if name.startswith("thinker.")}
     no_fields = {key: value for key, value in config.items() if not key.startswith(("talker", "code2wav"))}
     assert shapes({**config, "enable_audio_output": False}) == without
-    assert (
-        shapes({key: value for key, value in config.items() if not key.startswith(("talker", "code2wav"))}) == without
-    )
+    assert shapes(no_fields) == without
 
 
 def test_dense_layers_are_dense() -> None:
@@ -84,11 +82,19 @@ def test_dense_layers_are_dense() -> None:
     assert "thinker.model.layers.0.mlp.experts.0.gate_proj.weight" in names
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [("hidden_size", None), ("hidden_size", "2048"), ("num_experts", 0), ("num_hidden_layers", -1),
-     ("num_attention_heads", True), ("moe_intermediate_size", 1 << 40), ("mlp_only_layers", "none"), ("decoder_sparse_step", 0)],
-)  # fmt: skip
+WRONG_FIELDS = [
+    ("hidden_size", None),
+    ("hidden_size", "2048"),
+    ("num_experts", 0),
+    ("num_hidden_layers", -1),
+    ("num_attention_heads", True),
+    ("moe_intermediate_size", 1 << 40),
+    ("mlp_only_layers", "none"),
+    ("decoder_sparse_step", 0),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG_FIELDS)
 def test_a_wrong_field_is_named(place: str, value: object) -> None:
     config = json.loads((checkpoint_path() / "config.json").read_text())
     text = config["thinker_config"]["text_config"]

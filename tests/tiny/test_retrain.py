@@ -1,4 +1,4 @@
-"""The recipe still makes a model that knows its worlds: two minutes from nothing."""
+"""The recipe still makes a model that knows its worlds: a minute or two from nothing."""
 
 import pytest
 
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.tiny]
 
 
 def test_training_from_scratch_reaches_the_committed_quality(tmp_path):
-    # A seed of its own: the recipe must work, not one lucky draw.
-    model = train(write_processor(tmp_path / "processor"), seed=11)
+    # Another seed and fewer steps than the committed model had: the recipe must work, not one lucky draw.
+    model = train(write_processor(tmp_path / "processor"), seed=11, steps=400)
     write_checkpoint(model, tmp_path / "checkpoint")
     stored = Qwen3OmniMoeForConditionalGeneration.from_pretrained(tmp_path / "checkpoint", dtype="auto").eval()
     processor = load_processor(tmp_path / "checkpoint")

@@ -1,0 +1,118 @@
+"""What the input of a packed layer can be, from weights and norms alone: bounds on a calibrated amax without calibration.
+
+Let w be the weight of the RMSNorm before the layer, H its width, x a normalised token: the mean square of x is 1, so its
+length is sqrt(H). The norm's output is w * x.
+
+- **q/k/v and gate/up** read that output. No element exceeds `sqrt(H) * max|w|`. And since sum x_i^2 = H, the largest
+  |w_i x_i| is at least `sqrt(H / sum w_i^-2)`: both hold for every token of every model (BF16 rounding aside).
+- **o** reads averages of v = W_v (w * x), so by Cauchy-Schwarz no element exceeds `sqrt(H) * max_j |W_v[j] * w|`.
+- **down** reads silu(g) * u with |silu(g)| <= |g|: no element exceeds `H * max_j |W_g[j] * w| |W_u[j] * w|`.
+
+Row lengths come from the block scales alone: a block of scale s and global scale G has at most length 24 s G (16 values of
+at most 6 s G); on trained weights about half of that. So the last two bounds are some 2 and 4 times too wide, never too
+narrow. Their `typical` is no bound but what random directions give: one standard deviation for o, four (the product of two
+tails) for down. Calibrated amax of the trained tiny model: 0.3, 0.4 and 0.05 of the bounds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_q3omni.nvfp4.format import BLOCK_SIZE
+from pytest_q3omni.verify.subject import Packed, Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LAYER = re.compile(r"^(?P<layer>.+\.layers\.\d+)\.(?P<block>self_attn|mlp)\.")
+_NORM = {"self_attn": "input_layernorm", "mlp": "post_attention_layernorm"}
+_LENGTH = 24.0  # of a block with scale 1: sqrt(16 * 6^2)
+
+
+class Range(NamedTuple):
+    """Bounds on an input's amax. `exact`: `typical` is a lower bound, too, and not an estimate."""
+
+    typical: float
+    upper: float
+    exact: bool
+
+
+class Activations:
+    """Ranges for the inputs of one checkpoint's packed layers."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._norm = cache(self._read_norm)
+        self._rows = cache(self._row_lengths)
+
+    def range_of(self, packed: Packed) -> Range | None:
+        """The range of a module's input amax; None where norm or neighbouring scales cannot tell."""
+        match = _LAYER.match(packed.module)
+        norm = None if match is None else self._norm(f"{match['layer']}.{_NORM[match['block']]}.weight")
+        if norm is None:
+            return None
+        parent, _, projection = packed.module.rpartition(".")
+        width = len(norm)
+        if projection in ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"):
+            with_zero = bool((norm == 0).any())
+            least = 0.0 if with_zero else math.sqrt(width / float((norm**-2.0).sum()))
+            return Range(least, math.sqrt(width) * float(norm.max()), True)
+        if projection == "o_proj":
+            rows = self._rows(f"{parent}.v_proj", norm.tobytes())
+            return None if rows is None else _range(float(rows.max()), 1.0, math.sqrt(width))
+        if projection == "down_proj":
+            gate, up = (self._rows(f"{parent}.{name}", norm.tobytes()) for name in ("gate_proj", "up_proj"))
+            if gate is None or up is None or len(gate) != len(up):
+                return None
+            return _range(float((gate * up).max()), 4.0, float(width))
+        return None
+
+    def _read_norm(self, name: str) -> NDArray[np.float64] | None:
+        import numpy as np
+
+        entry = self._subject.entries.get(name)
+        if entry is None or len(entry.info.shape) != 1 or not self._subject.sound(name) or entry.info.dtype != "BF16":
+            return None
+        values = np.abs(self._subject.checkpoint.array(name).astype(np.float64))
+        return values if len(values) and np.isfinite(values).all() and values.max() > 0 else None
+
+    def _row_lengths(self, module: str, norm: bytes) -> NDArray[np.float64] | None:
+        """Upper bound of |W[j] * w| for each row j of a packed module, from its block scales."""
+        import numpy as np
+
+        packed = self._subject.packed.get(module)
+        scale = None if packed is None else self._subject.scalar(packed.global_scale)
+        if packed is None or scale is None or not self._subject.sound(module):
+            return None
+        weights = np.frombuffer(norm, np.float64)
+        entry = self._subject.entries.get(packed.block_scale)
+        fits = entry is not None and entry.info.shape == (packed.shape[0], len(weights) // BLOCK_SIZE)
+        if entry is None or not fits or entry.info.dtype != "F8_E4M3":
+            return None
+        blocks = self._subject.checkpoint.array(packed.block_scale).astype(np.float64)
+        widest = weights.reshape(-1, BLOCK_SIZE).max(axis=1)
+        lengths: NDArray[np.float64] = _LENGTH * scale * np.sqrt(((blocks * widest) ** 2).sum(axis=1))
+        return lengths
+
+
+def _range(longest: float, tail: float, width: float) -> Range:
+    """Of a product of rows whose bound is `longest`: typical rows have half the length, in each factor."""
+    factors = 1 if tail == 1.0 else 2
+    return Range(tail * longest / 2**factors, longest * width, False)
+
+
+def layer_of(module: str) -> str:
+    """`....layers.N` of a module, "" outside a decoder layer."""
+    match = _LAYER.match(module)
+    return "" if match is None else match["layer"]
+
+
+def sampled(modules: list[Packed], count: int) -> Iterator[Packed]:
+    """At most `count` of them, evenly spread."""
+    step = max(1, -(-len(modules) // count))
+    yield from modules[::step]
