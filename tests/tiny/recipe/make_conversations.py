@@ -4,8 +4,8 @@
     python -m recipe.make_conversations --record   # and the calibration record for `nvfp4-default`
 
 Twenty conversations ask in words, twenty show a picture, twenty play a tone. One in five has a second turn about
-something else; every fourth leaves the answer open, the others end with the right one. Sounds are PCM16, half of them as
-FLAC; one picture and one tone are data URIs in OpenAI's form.
+something else; every fourth leaves the answer open, the others end with the right one. Sounds are PCM16, half of them
+as FLAC; one picture and one tone are data URIs in OpenAI's form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import soundfile
 from PIL import Image
 
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path, record_path
-from recipe.task import SAMPLING_RATE, Sample, draw_sample
+from recipe.media import SAMPLING_RATE
+from recipe.task import Sample, draw_sample
 
 KINDS = ("text", "image", "audio")
 EACH = 20
