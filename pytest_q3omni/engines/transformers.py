@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ from pytest_q3omni.errors import EngineError, Incomplete, InvalidRequest
 from pytest_q3omni.omni.chatml import check_chatml
 from pytest_q3omni.omni.conversations import Conversation, decode_audio, decode_image
 from pytest_q3omni.omni.extras import missing_extra
-from pytest_q3omni.omni.processor import sampling_rate
+from pytest_q3omni.omni.processor import quiet, sampling_rate
 
 if TYPE_CHECKING:
     import torch
@@ -61,22 +59,6 @@ def load_model(path: Path, *, speech: bool = False, device: str = "cpu") -> Any:
         found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
         raise Incomplete(found, where=str(path), expected="all weights of the model", fix="download it again")
     return model
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' progress bars, and its warnings about the stages left out on purpose."""
-    from transformers.utils import logging as chatter
-
-    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity(logging.CRITICAL)
-    chatter.disable_progress_bar()
-    try:
-        yield
-    finally:
-        chatter.set_verbosity(level)
-        if bars:
-            chatter.enable_progress_bar()
 
 
 def render_prompt(processor: Any, conversation: Conversation) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,8 @@ def load_processor(path: Path) -> Any:
 
     _check_files(path)
     try:
-        processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        with quiet():
+            processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise missing_extra("torchvision", "Qwen3-Omni's processor", error) from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -55,6 +59,22 @@ def _check_files(path: Path) -> None:
     for group in _FILES:
         if not any((path / name).is_file() for name in group):
             raise Incomplete(f"no {' or '.join(group)}", where=str(path), expected=f"the files of a {CLASS}", fix=_FIX)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and its warnings: about fields of the hub's configs, and stages left out."""
+    from transformers.utils import logging as chatter
+
+    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.CRITICAL)
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bars:
+            chatter.enable_progress_bar()
 
 
 def sampling_rate(processor: Any) -> int:

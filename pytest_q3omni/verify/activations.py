@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +71,13 @@ class Activations:
                 return None
             return _range(float((gate * up).max()), 4.0, float(width))
         return None
+
+    def widest(self, modules: Iterable[Packed]) -> Range | None:
+        """The range that covers those of all modules; None where no module has one."""
+        found = [each for each in map(self.range_of, modules) if each is not None]
+        if not found:
+            return None
+        return Range(min(r.typical for r in found), max(r.upper for r in found), all(r.exact for r in found))
 
     def _read_norm(self, name: str) -> NDArray[np.float64] | None:
         import numpy as np

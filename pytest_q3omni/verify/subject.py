@@ -101,6 +101,10 @@ class Subject:
         """True where none of the tensors, modules, files or fields was reported."""
         return not any(name in self.broken or self.module_of(name) in self.broken for name in names)
 
+    def note(self, verdict: str, text: str) -> None:
+        """Something to say beside a verdict."""
+        self.notes[verdict] = f"{self.notes[verdict]}; {text}" if verdict in self.notes else text
+
     # --- what is declared
 
     @cached_property

@@ -1,0 +1,87 @@
+"""Tokenizer, processor and generation config are the source's.
+
+A processor with another `longest_edge` or sampling rate changes what the model sees and how much memory it takes
+(vllm#46268 took 52 GiB). Files are compared by value: a release that writes a default out, or leaves a key away, is a
+warning; a value that changed is an error. vocab.json, merges.txt and the like may be missing beside a tokenizer.json,
+which holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_q3omni.omni.checkpoint import CONFIG, INDEX
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.companions import ADDED, MERGES, PROCESSORS, SPECIAL, TEMPLATE, TEMPLATE_JSON, TOKENIZER, VOCAB, Companions  # fmt: skip
+from pytest_q3omni.verify.subject import Subject
+
+_NOT_COMPARED = {CONFIG, INDEX, "hf_quant_config.json"}
+_VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "_from_model_config"}
+_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
+_REPLACED = {VOCAB: TOKENIZER, MERGES: TOKENIZER, ADDED: TOKENIZER, SPECIAL: TOKENIZER, TEMPLATE: TEMPLATE_JSON,
+             TEMPLATE_JSON: TEMPLATE, PROCESSORS[0]: PROCESSORS[1], PROCESSORS[1]: PROCESSORS[0]}  # fmt: skip
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    here = Companions(subject.checkpoint.path)
+    if subject.source is None:
+        if not any(map(here.has, PROCESSORS)):
+            yield Fault(PROCESSORS[0], "no processor config: images and audio cannot be read", "one beside the weights",
+                        "copy preprocessor_config.json from the original model")  # fmt: skip
+        return
+    there = Companions(subject.source.path)
+    for name in _names(subject):
+        fix = f"copy {name} from the source"
+        if not here.has(name):
+            if not (name in _REPLACED and here.has(_REPLACED[name])) and subject.sound(name):
+                yield Fault(name, "missing", "the file that the source has", fix)
+        elif subject.sound(name):
+            yield from _compare(name, here, there, fix)
+
+
+def _names(subject: Subject) -> list[str]:
+    assert subject.source is not None
+    try:
+        files = [file.name for file in subject.source.path.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
+    except OSError:
+        return []
+    return sorted(name for name in files if name not in _NOT_COMPARED and not name.startswith("."))
+
+
+def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterator[Fault]:
+    if not name.endswith(".json"):
+        if (here.text(name) or "").strip() != (there.text(name) or "").strip():
+            yield Fault(name, "another text than in the source", "the source's", fix)
+        return
+    left, right = here.json(name), there.json(name)
+    if right is None:
+        return
+    if left is None:
+        yield Fault(name, here.unreadable[name].found, "a readable JSON file", fix)
+        return
+    changed, only = [], []
+    for place, mine, theirs in _differences(left, right, ""):
+        (only if mine is _NOTHING or theirs is _NOTHING else changed).append((place, mine, theirs))
+    if changed:
+        place, mine, theirs = changed[0]
+        more = f" and {len(changed) - 1} more fields" if len(changed) > 1 else ""
+        yield Fault(name, f"{place} is {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix)
+    elif only:
+        told = ", ".join(place for place, *_ in only[:5])
+        yield Fault(name, f"{len(only)} keys differ from the source's: {told}", "the source's keys", fix, "warning")
+
+
+_NOTHING = object()
+
+
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    for key in sorted((here.keys() | there.keys()) - _VOLATILE):
+        left, right = here.get(key, _NOTHING), there.get(key, _NOTHING)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from _differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            yield f"{prefix}{key}", left, right
+
+
+CHECK = Check("companions", "consistent", __doc__, _find, after=("chat-template",))

@@ -1,0 +1,129 @@
+"""Every packed weight dequantizes to its source within the error that NVFP4 permits, block by block.
+
+The bound is derived, not guessed (`nvfp4.format.error_bound`): a weight is rounded to the nearest of the values E2M1 * d,
+and d is off from the ideal scale by half an E4M3 step at most. Packing the source again comes first: where the bytes are
+the same, the tensor is exactly what packing the source gives. Where they are not, and the writer packs plainly, the codes
+must still be the nearest ones for the stored scales; a lost sign on a small weight stays within the bound.
+
+What accuracy and KL do not see is found here: one expert's global scale x4, block scales shifted by one, a dropped
+mantissa bit, two experts exchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_q3omni.errors import FormatError
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.comparison import NOISE, Buffers, comparable, source_weight, stored_values
+from pytest_q3omni.verify.diagnosis import far_codes, likely_cause
+from pytest_q3omni.verify.subject import Packed, Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import BlockErrors
+    from pytest_q3omni.nvfp4.codec import Packed as Values
+    from pytest_q3omni.verify.comparison import Weight
+
+_SLACK = 1.01
+"""Over the bound. Our own rules need none; a writer that divides in BF16 (2^-8 = 0.4 %) does."""
+
+_CAUSES = 20  # faults whose cause is looked for; each costs a few passes over the tensor
+_PLAIN = 0.5  # share of exact tensors from which on the writer packs plainly and the others are looked at more closely
+_AGAIN = "pack this module again from the source"
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    source = subject.source
+    if source is None:
+        return
+    groups = list(comparable(subject))
+    total, done, exact, told = sum(map(len, groups)), 0, 0, 0
+    other: list[tuple[Packed, float]] = []
+    buffers = Buffers()
+    for group in groups:
+        subject.progress("compare packed weights", done, total)
+        try:
+            scale = _group_scale(subject, group, buffers)
+        except FormatError as error:
+            yield Fault(error.where or group[0].codes, f"the source is damaged: {error.found}", error.expected, error.fix,
+                        blames=tuple(packed.module for packed in group))  # fmt: skip
+            continue
+        for packed in group:
+            done += 1
+            weight, values = source_weight(source, packed, buffers), stored_values(subject, packed, buffers)
+            same, errors = _judge(weight, values, scale, buffers)
+            subject.tensor_errors[packed.codes] = errors.relative, errors.worst
+            exact += same
+            if errors.worst_share > _SLACK:
+                told += 1
+                cause = likely_cause(subject, packed, weight, values) if told <= _CAUSES else ""
+                yield _fault(packed, errors, cause)
+            elif not same:
+                other.append((packed, float(scale)))
+    yield from _not_nearest(subject, other, exact, total)
+    _note(subject, exact, total)
+
+
+def _group_scale(subject: Subject, group: tuple[Packed, ...], buffers: Buffers) -> np.float32:
+    """The global scale that packing gives the group, from the largest weight of all members."""
+    from pytest_q3omni.nvfp4.codec import amax, global_scale_for
+
+    assert subject.source is not None
+    largest = [amax(source_weight(subject.source, packed, buffers), where=packed.module) for packed in group]
+    return global_scale_for(max(largest))
+
+
+def _judge(weight: Weight, values: Values, scale: np.float32, buffers: Buffers) -> tuple[bool, BlockErrors]:
+    """(exactly what packing gives, errors)."""
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import block_errors, pack_into
+
+    errors = block_errors(weight, values)
+    if values.global_scale != scale or not errors.worst_share <= 1:
+        return False, errors
+    codes = buffers.get("own codes", values.codes.size).reshape(values.codes.shape)
+    scales = buffers.get("own scales", values.block_scale.size).reshape(values.block_scale.shape)
+    pack_into(weight, scale, codes, scales)
+    same = np.array_equal(codes, values.codes) and np.array_equal(scales, values.block_scale.view(np.uint8))
+    return same, errors
+
+
+def _fault(packed: Packed, errors: BlockErrors, cause: str) -> Fault:
+    row, block = errors.worst_share_block
+    return Fault(
+        packed.codes,
+        f"relative error {errors.relative:.4f}, and {errors.worst:.4f} in the worst block; row {row}, block {block} is off by "
+        f"{errors.worst_share:.3g} times what NVFP4 permits{f'. {cause}' if cause else ''}",
+        f"at most 1 times the format's bound in every block (sound tensors: {NOISE[0]} to {NOISE[1]})", _AGAIN,
+    )  # fmt: skip
+
+
+def _not_nearest(subject: Subject, other: list[tuple[Packed, float]], exact: int, total: int) -> Iterator[Fault]:
+    """Tensors of a plain writer that are neither exact nor rounded to nearest: changed after packing."""
+    if subject.source is None or exact <= _PLAIN * total:
+        return
+    buffers = Buffers()
+    for packed, _ in other:
+        far, first = far_codes(source_weight(subject.source, packed, buffers), stored_values(subject, packed, buffers))
+        if far:
+            yield Fault(
+                packed.codes, f"{far:,} codes are not the nearest to the source's weight, first at {list(first)}; "
+                f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives",
+                "nearest codes", f"the file was damaged or changed after packing: {_AGAIN}",
+            )  # fmt: skip
+
+
+def _note(subject: Subject, exact: int, total: int) -> None:
+    if total and exact == total:
+        subject.note("faithful", f"all {total:,} packed tensors are exactly what packing the source gives")
+    elif total:
+        errors = [relative for relative, _ in subject.tensor_errors.values()]
+        subject.note("faithful", f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives; "
+                     f"relative errors {min(errors):.4f} to {max(errors):.4f}")  # fmt: skip
+
+
+CHECK = Check("packed-weights", "faithful", __doc__, _find, after=("kept-tensors",), needs="source")

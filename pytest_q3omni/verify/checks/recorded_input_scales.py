@@ -1,0 +1,43 @@
+"""Every input scale comes from the record: float32 of the recorded amax / 2688, to the last bit.
+
+ModelOpt's rule; a layer that calibration never ran has no entry and no honest scale. ModelOpt itself replaces a missing
+amax by one that fits nothing, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
+from pytest_q3omni.omni.naming import input_site
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.subject import Subject
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    import numpy as np
+
+    record = subject.record
+    if record is None:
+        return
+    for packed in subject.sound_packed():
+        value, site = subject.scalar(packed.input_scale), input_site(packed.module)
+        if value is None or subject.numerics(packed) != "w4a4":
+            continue
+        amax = record.input_amax.get(site)
+        if amax is None:
+            yield Fault(packed.input_scale, f"{value:.6g}, and the record has no amax for '{site}'", "a scale from data",
+                        "calibrate with conversations that reach this layer, then pack again")  # fmt: skip
+            continue
+        with np.errstate(all="ignore"):
+            wanted = float(np.float32(amax) / np.float32(SCALE_DIVISOR))
+        if value != wanted:
+            ratio = f", {value / wanted:.4g} times the record's" if wanted > 0 else ""
+            yield Fault(packed.input_scale, f"{value:.9g}{ratio}",
+                        f"{wanted:.9g}: the recorded amax {amax:.6g} / {SCALE_DIVISOR:.0f}",
+                        "write the recorded scale, or pack again with this record")  # fmt: skip
+
+
+CHECK = Check(
+    "recorded-input-scales", "calibrated", __doc__, _find, after=("input-scale-range",), needs="record"
+)  # fmt: skip

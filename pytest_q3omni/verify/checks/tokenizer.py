@@ -1,0 +1,83 @@
+"""The tokenizer knows ChatML: `<|im_start|>` and `<|im_end|>` are single special tokens with the ids of config.json.
+
+The talker finds the user's turn by token ids. Where a role or a marker is not one token, `generate` dies with an index
+error, or speech begins at the wrong place; text-only generation does not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.companions import ADDED, TOKENIZER, TOKENIZER_CONFIG, VOCAB, Companions
+from pytest_q3omni.verify.subject import Subject
+
+_MARKERS = {"<|im_start|>": "im_start_token_id", "<|im_end|>": "im_end_token_id"}
+_ROLES = {"system": "system_token_id", "user": "user_token_id", "assistant": "assistant_token_id"}
+_MEDIA = {
+    "<|audio_pad|>": "audio_token_id", "<|image_pad|>": "image_token_id", "<|video_pad|>": "video_token_id",
+    "<|vision_start|>": "vision_start_token_id", "<|vision_end|>": "vision_end_token_id",
+    "<|audio_start|>": "audio_start_token_id", "<|audio_end|>": "audio_end_token_id",
+    "<tts_pad>": "tts_pad_token_id", "<tts_text_bos>": "tts_bos_token_id", "<tts_text_eod>": "tts_eos_token_id",
+}  # fmt: skip
+_HOLD_ADDED = (TOKENIZER, TOKENIZER_CONFIG, ADDED)
+_FIX = "copy tokenizer.json, tokenizer_config.json, vocab.json and merges.txt from the original model"
+
+
+def _find(subject: Subject) -> Iterator[Fault]:
+    companions = Companions(subject.checkpoint.path)
+    files = companions.tokens()
+    for name, error in companions.unreadable.items():
+        yield Fault(name, error.found, "a readable JSON file", _FIX)
+    if not companions.has(TOKENIZER) and not companions.has(VOCAB):
+        yield _absent(subject)
+        return
+    for token, field in (_MARKERS | _ROLES | _MEDIA).items():
+        yield from _token(subject, files, token, field)
+
+
+def _absent(subject: Subject) -> Fault:
+    expected = "a tokenizer beside the weights"
+    if subject.source is not None and not _has_tokenizer(Companions(subject.source.path)):
+        return Fault(TOKENIZER, "no tokenizer, as in the source", expected, _FIX, "warning")
+    return Fault(TOKENIZER, f"neither it nor {VOCAB} is there: the model cannot read a prompt", expected, _FIX)
+
+
+def _has_tokenizer(companions: Companions) -> bool:
+    return companions.has(TOKENIZER) or companions.has(VOCAB)
+
+
+def _token(
+    subject: Subject, files: Mapping[str, Mapping[str, tuple[int, bool]]], token: str, field: str
+) -> Iterator[Fault]:
+    """Faults of one token; the media's are judged only where a file knows them, the roles' are not special."""
+    wanted = _ids(subject.checkpoint.config, field)
+    holding = {name: tokens[token] for name, tokens in files.items() if token in tokens}
+    if not holding and token in _MEDIA:
+        return
+    place = next((name for name in _HOLD_ADDED if name in files), TOKENIZER)
+    if not holding:
+        yield Fault(place, f"'{token}' is not in the vocabulary: it becomes several tokens", "one token", _FIX)
+        return
+    for name, (number, special) in holding.items():
+        if token in _MARKERS and not special and name != VOCAB:
+            yield Fault(name, f"'{token}' is an ordinary token: text that spells it out would open a turn",
+                        "a special token", _FIX)  # fmt: skip
+        for path, number_wanted in wanted.items():
+            if number != number_wanted and subject.sound(f"config.json.{path}"):
+                yield Fault(name, f"'{token}' has the id {number}", f"{number_wanted}, as config.json.{path} says", _FIX)
+                break
+
+
+def _ids(config: Mapping[str, Any], field: str, place: str = "") -> dict[str, int]:
+    """Dotted place -> id, for every section that has the field."""
+    found = {f"{place}{field}": config[field]} if type(config.get(field)) is int else {}
+    for key in ("thinker_config", "talker_config"):
+        section = config.get(key)
+        if not place and isinstance(section, Mapping):
+            found |= _ids(section, field, f"{key}.")
+    return found
+
+
+CHECK = Check("tokenizer", "consistent", __doc__, _find, after=("config-fields",))

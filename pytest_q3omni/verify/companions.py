@@ -1,0 +1,110 @@
+"""The small files beside the weights, read as data: JSON objects that may be missing, damaged or hostile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_q3omni.errors import CheckpointError
+from pytest_q3omni.omni.config import read_json
+
+TOKENIZER, TOKENIZER_CONFIG, VOCAB = "tokenizer.json", "tokenizer_config.json", "vocab.json"
+ADDED, MERGES, SPECIAL = "added_tokens.json", "merges.txt", "special_tokens_map.json"
+TEMPLATE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+_MOST_TEXT = 16_000_000
+
+
+class Companions:
+    """The companion files of one directory. A file that cannot be read counts as absent; `unreadable` says why."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.unreadable: dict[str, CheckpointError] = {}
+
+    def has(self, name: str) -> bool:
+        """True where the directory has such a file."""
+        return (self._path / name).is_file()
+
+    def json(self, name: str) -> Mapping[str, Any] | None:
+        """The JSON object in file `name`, None where there is none."""
+        if not self.has(name):
+            return None
+        try:
+            return read_json(self._path / name)
+        except CheckpointError as error:
+            self.unreadable[name] = error
+            return None
+
+    def text(self, name: str) -> str | None:
+        """The text of file `name`, None where there is none or it is larger than 16 MB."""
+        file = self._path / name
+        try:
+            if not file.is_file() or file.stat().st_size > _MOST_TEXT:
+                return None
+            return file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def tokens(self) -> dict[str, dict[str, tuple[int, bool]]]:
+        """File -> token -> (id, special), of every tokenizer file that is there.
+
+        Plain vocabulary entries are not special; `added_tokens.json` does not say and counts as special.
+        """
+        found: dict[str, dict[str, tuple[int, bool]]] = {}
+        for name, read in ((TOKENIZER, _tokenizer), (TOKENIZER_CONFIG, _decoder), (ADDED, _added), (VOCAB, _plain)):
+            content = self.json(name)
+            if content is not None:
+                found[name] = dict(read(content))
+        return found
+
+    def templates(self) -> dict[str, str]:
+        """File -> chat template, of every place that holds one, in the order in which transformers prefers them."""
+        found: dict[str, str] = {}
+        text = self.text(TEMPLATE)
+        if text is not None:
+            found[TEMPLATE] = text
+        for name in (TEMPLATE_JSON, TOKENIZER_CONFIG):
+            template = (self.json(name) or {}).get("chat_template")
+            if isinstance(template, list):  # named templates: {"name", "template"}
+                parts = [item.get("template") for item in template if isinstance(item, Mapping)]
+                template = "\n".join(part for part in parts if isinstance(part, str))
+            if isinstance(template, str):
+                found[name] = template
+        return found
+
+
+_Tokens = Iterator[tuple[str, tuple[int, bool]]]
+
+
+def _tokenizer(content: Mapping[str, Any]) -> _Tokens:
+    model = content.get("model")
+    if isinstance(model, Mapping):
+        yield from _plain(model.get("vocab"))
+    added = content.get("added_tokens")
+    for token in added if isinstance(added, list) else ():
+        if isinstance(token, Mapping):
+            yield from _entry(token.get("content"), token.get("id"), token.get("special"))
+
+
+def _decoder(content: Mapping[str, Any]) -> _Tokens:
+    decoder = content.get("added_tokens_decoder")
+    for number, token in decoder.items() if isinstance(decoder, Mapping) else ():
+        if isinstance(token, Mapping) and str(number).isdecimal() and len(number) < 12:
+            yield from _entry(token.get("content"), int(number), token.get("special"))
+
+
+def _added(content: Mapping[str, Any]) -> _Tokens:
+    for token, number in content.items():
+        yield from _entry(token, number, True)
+
+
+def _plain(vocab: Any) -> _Tokens:
+    for token, number in vocab.items() if isinstance(vocab, Mapping) else ():
+        yield from _entry(token, number, False)
+
+
+def _entry(token: Any, number: Any, special: Any) -> _Tokens:
+    if isinstance(token, str) and type(number) is int:
+        yield token, (number, special is True)

@@ -1,0 +1,142 @@
+"""What probably happened to a packed tensor that does not fit its source: a hint for the finding, never a verdict.
+
+Each guess undoes one mistake and looks whether the tensor fits then. Only the first rows are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.verify.subject import Packed, Subject
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pytest_q3omni.nvfp4.codec import Packed as Values
+    from pytest_q3omni.verify.comparison import Weight
+
+    Floats = NDArray[np.float32]
+
+_FITS = 0.15  # relative error of a sound tensor is 0.1, and a little more where a few rows are looked at
+_ROWS = 64
+_CANDIDATES = 4096  # other tensors whose first row is compared
+
+
+def far_codes(weight: Weight, values: Values) -> tuple[int, tuple[int, int]]:
+    """(how many codes are not the nearest for the stored scales, (row, column) of the first).
+
+    Nearest with a slack of 2^-8 of the larger distance, for writers that round quotients differently.
+    """
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import unpack_tensor
+    from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E2M1_VALUES
+
+    count, first = 0, (-1, -1)
+    grid = np.array(sorted({*E2M1_VALUES, *(-value for value in E2M1_VALUES)}), np.float32)
+    middles = (grid[1:] + grid[:-1]) / 2
+    rows = max(1, (1 << 20) // weight.shape[1])
+    for start in range(0, weight.shape[0], rows):
+        part = _rows(values, slice(start, start + rows))
+        wanted = weight[start : start + rows].astype(np.float32)
+        step = np.repeat(part.block_scale.astype(np.float32) * part.global_scale, BLOCK_SIZE, axis=1)
+        stored = unpack_tensor(part)
+        nearest = grid[np.searchsorted(middles, wanted / step)] * step
+        far = np.abs(wanted - stored) > np.abs(wanted - nearest) * (1 + 2.0**-8) + 2.0**-8 * step
+        if far.any():
+            count += int(far.sum())
+            row, column = (int(index) for index in np.argwhere(far)[0])
+            first = (start + row, column) if first[0] < 0 else first
+    return count, first
+
+
+def likely_cause(subject: Subject, packed: Packed, weight: Weight, values: Values) -> str:
+    """One sentence, or "" where nothing fits."""
+    import numpy as np
+
+    rows = slice(0, _ROWS)
+    wanted, part = weight[rows].astype(np.float32), _rows(values, rows)
+    with np.errstate(all="ignore"):
+        for guess, said in _guesses(part):
+            if _error(wanted, guess()) < _FITS:
+                return said
+        factor = _factor(wanted, part)
+        if factor:
+            return f"All values are {factor:.3g} times too large: the global scale"
+        return _another(subject, packed, part)
+
+
+def _rows(values: Values, rows: slice) -> Values:
+    return values._replace(codes=values.codes[rows], block_scale=values.block_scale[rows])
+
+
+def _guesses(part: Values) -> Iterator[tuple[Callable[[], Floats], str]]:
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import unpack_tensor
+
+    swapped = part._replace(codes=part.codes << 4 | part.codes >> 4)
+    yield lambda: unpack_tensor(swapped), "The two nibbles of every byte are exchanged"
+    for shift in (-1, 1):
+        rolled = np.roll(part.block_scale.view(np.uint8).reshape(-1), shift).reshape(part.block_scale.shape)
+        moved = part._replace(block_scale=rolled.view(part.block_scale.dtype))
+        yield lambda moved=moved: unpack_tensor(moved), "The block scales are shifted by one block"  # type: ignore[misc]
+    for axis, what in ((0, "rows"), (1, "columns")):
+        flipped = part._replace(codes=np.ascontiguousarray(np.flip(part.codes, axis)),
+                                block_scale=np.ascontiguousarray(np.flip(part.block_scale, axis)))  # fmt: skip
+        yield lambda flipped=flipped: unpack_tensor(flipped), f"The {what} are in reverse order"  # type: ignore[misc]
+
+
+def _factor(wanted: Floats, part: Values) -> float:
+    """By what factor all values are too large, 0 where scaling alone does not help; -1 stands for a lost sign's sake."""
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import unpack_tensor
+
+    stored = unpack_tensor(part)
+    square = float((stored * stored).sum())
+    scale = float((stored * wanted).sum()) / square if square else 0.0
+    fits = scale != 0 and np.isfinite(scale) and _error(wanted, stored * np.float32(scale)) < _FITS
+    return 1 / scale if fits else 0.0
+
+
+def _another(subject: Subject, packed: Packed, part: Values) -> str:
+    """Lost signs, a dropped bit, or another module's weight."""
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import unpack_tensor
+
+    if not (part.codes & 0x88).any():
+        return "No code has a sign"
+    if not (part.codes & 0x11).any():
+        return "No code has its lowest bit"
+    first = unpack_tensor(_rows(part, slice(0, 1)))
+    for other in _same_shape(subject, packed):
+        raw = subject.source.read(f"{other.module}.weight", stop=2 * packed.shape[1]) if subject.source else None
+        if raw is not None and _error(_bf16(raw).astype(np.float32)[None], first) < _FITS:
+            return f"It is the weight of {other.module}"
+    return ""
+
+
+def _same_shape(subject: Subject, packed: Packed) -> list[Packed]:
+    others = [other for other in subject.packed.values() if other.shape == packed.shape and other != packed]
+    entries = {} if subject.source is None else subject.source.entries
+    known = [other for other in others if (e := entries.get(f"{other.module}.weight")) and e.info.dtype == "BF16"]
+    near = packed.module.rpartition(".mlp.")[0] or packed.module.rpartition(".self_attn.")[0]
+    return sorted(known, key=lambda other: not other.module.startswith(near))[:_CANDIDATES]
+
+
+def _bf16(raw: Any) -> Any:
+    import ml_dtypes
+
+    return raw.view(ml_dtypes.bfloat16)
+
+
+def _error(wanted: Floats, stored: Floats) -> float:
+    import numpy as np
+
+    size = float(np.linalg.norm(wanted))
+    error = float(np.linalg.norm(wanted - stored)) / size if size else float("inf")
+    return error if np.isfinite(error) else float("inf")
