@@ -6,9 +6,352 @@ remedy.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_q3omni.records import Judgement
+from pytest_q3omni.errors import InvalidRequest, NotChatML, UnknownName
+from pytest_q3omni.records import CalibrationRecord, Judgement, Measurement
+
+if TYPE_CHECKING:
+    from pytest_q3omni.verify.subject import Subject
+
+__all__ = [
+    "assert_calibrated",
+    "assert_chatml",
+    "assert_compression_ratio",
+    "assert_expert_coverage",
+    "assert_quantized_fraction",
+    "assert_verified",
+]
 
 _judged: ContextVar[list[Judgement] | None] = ContextVar("q3omni_judged", default=None)
 """Where --q3omni-report collects the judgements of a session; None outside it."""
+
+_MOST = 16 / 4.5
+"""NVFP4 has 4 bits a weight and 8 for 16 weights: no checkpoint is ever smaller than its BF16 by more than this."""
+
+_NAMED = 5  # modules of one kind that a message names; the others are counted
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+_Checkpoint = str | PathLike[str] | _HasPath
+_Record = _Checkpoint | CalibrationRecord
+
+
+def assert_compression_ratio(
+    checkpoint: _Checkpoint, original: _Checkpoint | None = None, *, at_least: float
+) -> Measurement:
+    """Assert that the checkpoint is at least so many times smaller than its original. Reads headers only.
+
+    The ratio is tensor bytes of the original / tensor bytes of the checkpoint over the stages that both have; without
+    an original, 2 bytes for every parameter. `details["planned"]` is what the checkpoint's own config plans.
+
+    Raises:
+        AssertionError: it is not; names the modules that are declared packed and are not.
+        InvalidRequest: a bound that no NVFP4 checkpoint can reach, or that every one does.
+        Unreadable, Inconsistent: a directory that is no checkpoint.
+    """
+    __tracebackhide__ = True
+    bound = _bound("at_least", at_least, most=_MOST, unit="x", why="NVFP4 costs 4.5 bits a weight, BF16 costs 16")
+    subject = _subject(checkpoint, original)
+    found = _facts(subject)
+    planned, sizes = _planned_ratio(subject), found.stages.items()
+    details = {"planned": planned, "tensor_bytes": found.tensor_bytes, "parameters": found.parameters}
+    details["stages"] = {name: _share(size.source_bytes, size.tensor_bytes) for name, size in sizes}
+    measured = Measurement("compression ratio", found.compression_ratio, bound, "x", details)
+    if not measured.value >= bound:
+        shown = f"{measured.value:.2f}x, at_least is {bound:.2f}x (its config plans {planned:.2f}x)"
+        _fail("assert_compression_ratio", _path(checkpoint), shown, _smaller(subject, planned >= bound))
+    return measured
+
+
+def assert_quantized_fraction(checkpoint: _Checkpoint, *, at_least: float) -> Measurement:
+    """Assert that at least this share (0 to 1) of all parameters is stored as packed NVFP4. Reads headers only.
+
+    Raises:
+        AssertionError: it is less; names the modules that are declared packed and are not.
+        InvalidRequest: a bound that is no share.
+        Unreadable, Inconsistent: a directory that is no checkpoint.
+    """
+    __tracebackhide__ = True
+    bound = _bound("at_least", at_least, most=1.0, why="a share: write 0.82 for 82 %")
+    subject = _subject(checkpoint)
+    found = _facts(subject)
+    planned = _planned_fraction(subject)
+    details = {"planned": planned, "parameters": found.parameters}
+    details["stages"] = {name: _share(size.packed_parameters, size.parameters) for name, size in found.stages.items()}
+    measured = Measurement("quantized fraction", found.quantized_fraction, bound, "", details)
+    if not measured.value >= bound:
+        shown = f"{measured.value:.2%} of {found.parameters:,} parameters, at_least is {bound:.2%} "
+        shown += f"(its config plans {planned:.2%})"
+        _fail("assert_quantized_fraction", _path(checkpoint), shown, _smaller(subject, planned >= bound))
+    return measured
+
+
+def assert_calibrated(record_or_checkpoint: _Record, *, at_least_samples: int | None = None) -> Measurement:
+    """Assert that every conversation of the calibration passed, and that every recorded input has a usable amax.
+
+    Of a checkpoint, also that each of its input scales comes from the record. The value is the number of samples.
+
+    Raises:
+        AssertionError: names failed samples with their cause, and inputs without data.
+        InvalidRequest: `at_least_samples` is no number above 0.
+        Unreadable: there is no calibration record.
+    """
+    __tracebackhide__ = True
+    least = 1 if at_least_samples is None else _count("at_least_samples", at_least_samples)
+    record = _record(record_or_checkpoint)
+    details = {"total": record.samples_total, "samples": dict(record.samples), "inputs": len(record.input_amax)}
+    measured = Measurement("calibration samples", record.samples_passed, least, "samples", details)
+    findings = [f"{failure.sample}: {failure.cause}. Fix: repair or remove it" for failure in record.failures]
+    if record.samples_passed < least:
+        findings.append(f"{record.samples_passed} samples passed; expected at least {least}. Fix: add conversations")
+    bad = {site: amax for site, amax in record.input_amax.items() if not (math.isfinite(amax) and amax > 0)}
+    findings += [f"{site}: input amax {amax}; expected a finite number above 0" for site, amax in bad.items()]
+    findings += _scales_without_data(record_or_checkpoint, record)
+    if findings:
+        shown = f"{record.samples_passed} of {record.samples_total} samples passed, at_least_samples is {least}"
+        _fail("assert_calibrated", _place(record_or_checkpoint), shown, findings)
+    return measured
+
+
+def assert_expert_coverage(
+    record_or_checkpoint: _Record, *, at_least_tokens: int = 1, modalities: Iterable[str] | None = None
+) -> Measurement:
+    """Assert that every expert of every layer saw enough tokens: in all, or of each of `modalities`.
+
+    The value is the smallest count.
+
+    Raises:
+        AssertionError: names the layers, their experts and counts.
+        InvalidRequest: `at_least_tokens` is no number above 0. UnknownName: a modality that the record does not count.
+        Unreadable: there is no calibration record.
+    """
+    __tracebackhide__ = True
+    least = _count("at_least_tokens", at_least_tokens)
+    counted = _tokens(_record(record_or_checkpoint), modalities)
+    counts = [count for layers in counted.values() for experts in layers.values() for count in experts]
+    details = {name: sum(map(sum, layers.values())) for name, layers in counted.items()}
+    measured = Measurement("tokens of an expert", min(counts, default=0), least, "tokens", details)
+    findings = [
+        _uncovered(kind, layer, experts, least)
+        for kind, layers in counted.items()
+        for layer, experts in layers.items()
+        if min(experts, default=0) < least
+    ]
+    if not counts:
+        findings = ["the record counts no tokens. Fix: calibrate again with conversations"]
+    if findings:
+        short = sum(count < least for count in counts)
+        shown = f"{short} of {len(counts)} counts are below at_least_tokens = {least}, the smallest is {measured.value}"
+        _fail("assert_expert_coverage", _place(record_or_checkpoint), shown, findings)
+    return measured
+
+
+def assert_chatml(prompt_or_messages: str | Iterable[Mapping[str, Any]]) -> Measurement:
+    """Assert that a prompt has the role markers that speech needs, or that messages have the roles it is made of.
+
+    The value is the number of turns.
+
+    Raises:
+        AssertionError: names the missing role marker, and shows how the prompt begins.
+    """
+    __tracebackhide__ = True
+    from pytest_q3omni.omni.chatml import ROLES, check_chatml, check_chatml_messages
+
+    if isinstance(prompt_or_messages, str):
+        turns = {role: prompt_or_messages.count(f"<|im_start|>{role}") for role in ROLES}
+    else:
+        prompt_or_messages = list(getattr(prompt_or_messages, "messages", prompt_or_messages))
+        turns = {role: sum(message.get("role") == role for message in prompt_or_messages) for role in ROLES}
+    try:
+        if isinstance(prompt_or_messages, str):
+            check_chatml(prompt_or_messages)
+        else:
+            check_chatml_messages(prompt_or_messages)
+    except NotChatML as error:
+        _fail("assert_chatml", "", "speech needs role markers", [str(error)])
+    return Measurement("turns", sum(turns.values()), None, "turns", turns)
+
+
+def assert_verified(
+    checkpoint: _Checkpoint,
+    *,
+    source: _Checkpoint | None = None,
+    record: _Checkpoint | None = None,
+    require: Sequence[str] = (),
+) -> Measurement:
+    """Assert that `q3omni verify` finds no error, and that every verdict in `require` was checked and passed.
+
+    The value is the number of errors; `details["verdicts"]` has every state, `details["findings"]` warnings, too.
+
+    Raises:
+        AssertionError: lists every finding, errors first, and every required verdict that was not checked.
+        Unreadable, UnknownName: there is nothing to judge, or `require` names no verdict.
+    """
+    __tracebackhide__ = True
+    from pytest_q3omni import api
+
+    place = _path(checkpoint)
+    judgement = api.verify(place, source=_optional(source), record=_optional(record), require=require)
+    collected = _judged.get()
+    if collected is not None:
+        collected.append(judgement)
+    errors = [finding for finding in judgement.findings if finding.severity == "error"]
+    states = {verdict.name: verdict.state for verdict in judgement.verdicts}
+    details = {"verdicts": states, "findings": judgement.findings, "facts": judgement.facts}
+    unchecked = [f"{name}: not checked, {judgement.verdict(name).why}" for name in require if states[name] == "not checked"]
+    if errors or unchecked:
+        shown = f"{len(errors)} errors; " + ", ".join(f"{name} {state}" for name, state in states.items() if state != "not checked")
+        _fail("assert_verified", place, shown, [*map(str, judgement.findings), *unchecked])
+    return Measurement("errors", len(errors), 0, "errors", details)
+
+
+def _fail(name: str, place: object, shown: str, findings: Sequence[str]) -> None:
+    __tracebackhide__ = True
+    head = f"{name}: {place}: {shown}" if str(place) else f"{name}: {shown}"
+    raise AssertionError("\n  ".join([head, *findings]))
+
+
+def _path(checkpoint: _Checkpoint) -> Path:
+    return Path(checkpoint) if isinstance(checkpoint, str | PathLike) else Path(checkpoint.path)
+
+
+def _optional(checkpoint: _Checkpoint | None) -> Path | None:
+    return None if checkpoint is None else _path(checkpoint)
+
+
+def _place(given: _Record) -> object:
+    return "calibration record" if isinstance(given, CalibrationRecord) else _path(given)
+
+
+def _bound(name: str, value: object, *, most: float, why: str, unit: str = "") -> float:
+    """A bound in (0, most]; anything else would pass or fail whatever the checkpoint is."""
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 < number <= most:
+        expected = f"above 0{unit}, at most {most:.4g}{unit} ({why})"
+        raise InvalidRequest(f"{name}={value!r}", expected=expected, fix="`q3omni plan` says what recipes reach")
+    return number
+
+
+def _count(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidRequest(f"{name}={value!r}", expected="a whole number above 0", fix="leave it out for the default")
+    return value
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+# --- sizes
+
+
+def _subject(checkpoint: _Checkpoint, original: _Checkpoint | None = None) -> Subject:
+    """The checkpoint's headers and config; damaged containers are an error here, not a measurement."""
+    from pytest_q3omni.omni.checkpoint import open_checkpoint
+    from pytest_q3omni.verify.subject import Subject
+
+    source = None if original is None else open_checkpoint(_path(original))
+    return Subject(open_checkpoint(_path(checkpoint)), source=source)
+
+
+def _facts(subject: Subject) -> Any:
+    from pytest_q3omni.verify.facts import facts
+
+    return facts(subject)
+
+
+def _declared(subject: Subject) -> Iterator[tuple[str, int, int, int, str | None]]:
+    """(module, parameters, source bytes, planned bytes, declared numerics) of every tensor that the config implies."""
+    from pytest_q3omni.omni.safetensors_file import nbytes
+    from pytest_q3omni.verify.subject import is_linear
+
+    for tensor in subject.implied.values():
+        module = tensor.name.removesuffix(".weight")
+        numerics = subject.claim.numerics(module) if subject.claim is not None and is_linear(tensor) else None
+        targets = (tensor,) if numerics is None else subject.layout.targets(tensor, numerics)
+        yield module, math.prod(tensor.shape), nbytes(tensor), sum(map(nbytes, targets)), numerics
+
+
+def _planned_ratio(subject: Subject) -> float:
+    rows = list(_declared(subject))
+    return _share(sum(row[2] for row in rows), sum(row[3] for row in rows))
+
+
+def _planned_fraction(subject: Subject) -> float:
+    rows = list(_declared(subject))
+    return _share(sum(row[1] for row in rows if row[4]), sum(row[1] for row in rows))
+
+
+def _smaller(subject: Subject, planned_enough: bool) -> list[str]:
+    """Why the checkpoint is larger than asked: modules that are not packed as declared, or a plan that cannot reach it."""
+    declared = {module: numerics for module, *_, numerics in _declared(subject) if numerics}
+    unpacked = [module for module in declared if module not in subject.packed]
+    findings = []
+    for module in unpacked[:_NAMED]:
+        entry = subject.entries.get(f"{module}.weight")
+        stored = "absent" if entry is None else f"stored as {entry.info.dtype} {list(entry.info.shape)}"
+        findings.append(f"{module}: declared {declared[module].upper()}, {stored}. Fix: pack it again")
+    if len(unpacked) > _NAMED:
+        findings.append(f"... and {len(unpacked) - _NAMED:,} more modules that are declared packed and are not")
+    if not declared:
+        findings.append("config.json declares no packed module. Fix: pack it, `q3omni quantize SRC OUT --recipe R`")
+    elif not planned_enough:
+        findings.append("its plan does not reach the bound. Fix: a recipe that packs more (`q3omni plan`), or this bound")
+    return findings or ["tensors are larger than planned. Fix: `q3omni verify` names them"]
+
+
+# --- calibration
+
+
+def _record(given: _Record) -> CalibrationRecord:
+    from pytest_q3omni import api
+
+    return given if isinstance(given, CalibrationRecord) else api.load_record(_path(given))
+
+
+def _scales_without_data(given: _Record, record: CalibrationRecord) -> list[str]:
+    """Input scales of a checkpoint that no recorded input stands behind."""
+    from pytest_q3omni.omni.checkpoint import CONFIG, open_checkpoint
+    from pytest_q3omni.omni.naming import input_site
+
+    if isinstance(given, CalibrationRecord) or not (_path(given) / CONFIG).is_file():
+        return []
+    names = open_checkpoint(_path(given)).entries
+    modules = (name.removesuffix(".input_scale") for name in names if name.endswith(".input_scale"))
+    sites = dict.fromkeys(site for site in map(input_site, modules) if site not in record.input_amax)
+    fix = "Fix: calibrate with conversations that reach this layer, and pack again"
+    return [f"{site}: an input scale, and no amax in the record. {fix}" for site in sites]
+
+
+def _tokens(record: CalibrationRecord, modalities: Iterable[str] | None) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Modality -> layer -> tokens per expert; "" sums over all modalities."""
+    if modalities is not None:
+        chosen = [modalities] if isinstance(modalities, str) else list(modalities)
+        for name in chosen:
+            if name not in record.expert_tokens:
+                known = ", ".join(record.expert_tokens) or "none"
+                raise UnknownName(f"no modality is called '{name}'", expected=f"one of {known}", fix="correct the name")
+        return {name: dict(record.expert_tokens[name]) for name in chosen}
+    total: dict[str, tuple[int, ...]] = {}
+    for layers in record.expert_tokens.values():
+        for layer, experts in layers.items():
+            total[layer] = tuple(map(sum, zip(total.get(layer, (0,) * len(experts)), experts, strict=True)))
+    return {"": total}
+
+
+def _uncovered(kind: str, layer: str, experts: Sequence[int], least: int) -> str:
+    short = [number for number, count in enumerate(experts) if count < least]
+    named = ", ".join(f"{number} ({experts[number]})" for number in short[:_NAMED])
+    rest = f" and {len(short) - _NAMED} more" if len(short) > _NAMED else ""
+    tokens, fix = (f"{kind} tokens", f"add conversations with {kind}") if kind else ("tokens", "add conversations")
+    return f"{layer}: experts {named}{rest} saw fewer than {least} {tokens}. Fix: {fix}"

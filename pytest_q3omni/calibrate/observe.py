@@ -32,6 +32,7 @@ from pytest_q3omni.omni.processor import load_processor
 from pytest_q3omni.records import CalibrationRecord, Plan, Progress, SampleFailure, no_progress
 
 _SHOWN = 10
+_THINKER = "thinker."
 
 
 @dataclass
@@ -90,7 +91,8 @@ def run_calibration(
     _check_request(source, plan, conversations)
     run = _Run(load_processor(source), conversations, step, device, tolerate_failures, progress)
     _check_conversations(run)
-    model = load_model(source, device=device)
+    speech = any(not tensor.input_site.startswith(_THINKER) for tensor in plan.packed if tensor.input_site)
+    model = load_model(source, speech=speech, device=device)
     _preflight(run, model)
     found, coverage = _calibrate(run, model, plan)
     check_amax(plan, found)

@@ -1,6 +1,6 @@
 """Which checkpoints a module of the suite asks: the tiny pair always, the user's where options give one.
 
-A module takes part with `from pytest_q3omni.conformance._pairs import pytest_generate_tests` and items that take `pair`.
+A module takes part by importing `pytest_generate_tests` from here, with the items that take `pair`.
 """
 
 from __future__ import annotations

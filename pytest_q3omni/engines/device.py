@@ -1,4 +1,4 @@
-"""A small probe: which CUDA device is here, and what an item marked `gpu` or `thor` lacks. Imports torch, so ask late."""
+"""A small probe: which CUDA device is here, and what a `gpu` or `thor` item lacks. Imports torch, so ask late."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def probe() -> Devices:
 
 
 def missing(kind: str, devices: Devices) -> str:
-    """What a `gpu` or `thor` item lacks on these devices, in one line: what is needed, what was found; "" for nothing."""
+    """What a `gpu` or `thor` item lacks on these devices: what is needed, what was found; "" for nothing."""
     capabilities = [capability for _, capability in devices.cuda]
     if kind == "thor":
         enough = THOR_CAPABILITY in capabilities

@@ -1,7 +1,7 @@
 """A packed checkpoint's tensors as BF16 torch tensors, one at a time: transformers never sees the packed ones.
 
-`transformers.from_pretrained(None, state_dict=...)` materializes each value with `value[...]`, as it does with the slices
-of a safetensors file; ours read the bytes and dequantize then. So no second copy of the model exists at any moment.
+`from_pretrained(None, state_dict=...)` materializes each value with `value[...]`, as it does with the slices of a
+safetensors file; ours read the bytes and dequantize then. So no second copy of the model exists at any moment.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.errors import Inconsistent, InvalidRequest
+from pytest_q3omni.engines.transformers import EXPERTS
+from pytest_q3omni.engines.w4a4 import quantize_inputs
+from pytest_q3omni.errors import EngineError, Incomplete, Inconsistent, InvalidRequest
 from pytest_q3omni.layouts import layout_of
 from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.extras import missing_extra
+from pytest_q3omni.omni.processor import quiet
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.records import Numerics
 
@@ -82,19 +86,70 @@ def packed_modules(checkpoint: Checkpoint) -> set[str]:
     return {name for name in modules if {f"{name}.weight_scale", f"{name}.weight_scale_2"} <= names.keys()}
 
 
-def as_bf16(checkpoint: Checkpoint, modules: set[str]) -> dict[str, BF16Tensor]:
-    """Tensor name -> lazy BF16 tensor, under the names of the unquantized model; scales are gone."""
+def load_packed(checkpoint: Checkpoint, numerics: Numerics, *, speech: bool, device: str) -> Any:
+    """A packed checkpoint as `Qwen3OmniMoeForConditionalGeneration` in eval mode; without `speech` its thinker alone.
+
+    numerics: "w4a16" dequantizes the weights to BF16; "w4a4" rounds the inputs of the packed layers, too.
+
+    Raises:
+        MissingDependency: torch or transformers is not installed.
+        Incomplete: parameters of the model are not in the files.
+        EngineError: transformers cannot load it; its error is the cause.
+    """
+    try:
+        import torch
+        from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
+    except ImportError as error:
+        raise missing_extra("torch>=2.11 and transformers>=5.16,<5.20", "running the model", error) from error
+
+    modules = packed_modules(checkpoint)
+    tensors = as_bf16(checkpoint, modules, "" if speech else "thinker.")
+    with quiet():
+        try:
+            config = Qwen3OmniMoeConfig.from_pretrained(checkpoint.path, local_files_only=True)
+            if not speech:
+                config.enable_audio_output = False
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config  # transformers would look for a quantizer of its own
+            model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
+                None, config=config, state_dict=tensors, dtype=torch.bfloat16, experts_implementation=EXPERTS,
+                output_loading_info=True,
+            )  # fmt: skip
+        except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+            found = f"transformers cannot load the dequantized model ({type(error).__name__}: {error})"
+            raise EngineError(found, where=str(checkpoint.path), fix="`q3omni verify` names what is wrong") from error
+    missing = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+    if missing:
+        found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
+        raise Incomplete(found, where=str(checkpoint.path), expected="all weights of the model", fix="pack it again")
+    if numerics == "w4a4":
+        scales = input_scales(checkpoint, modules)
+        quantize_inputs(model, scales if speech else {k: v for k, v in scales.items() if k.startswith("thinker.")})
+    return model.eval().to(device)
+
+
+def as_bf16(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> dict[str, BF16Tensor]:
+    """Tensor name -> lazy BF16 tensor, under the names of the unquantized model; scales are gone.
+
+    prefix: only tensors whose names begin with it.
+    """
+    names = (name for name in _weights(checkpoint, modules) if name.startswith(prefix))
+    return {name: BF16Tensor(checkpoint, name, name.removesuffix(".weight") in modules) for name in names}
+
+
+def _weights(checkpoint: Checkpoint, modules: set[str]) -> list[str]:
+    """Tensor names without the scales of packed modules."""
     scales = {f"{module}.{scale}" for module in modules for scale in _SCALES}
-    return {
-        name: BF16Tensor(checkpoint, name, name.removesuffix(".weight") in modules)
-        for name in checkpoint.entries
-        if name not in scales
-    }
+    return [name for name in checkpoint.entries if name not in scales]
 
 
-def bf16_bytes(checkpoint: Checkpoint, modules: set[str]) -> int:
-    """Bytes of the model in memory once its packed tensors are BF16: a byte of codes becomes two weights of two bytes."""
-    sizes = ((name, nbytes(entry.info)) for name, entry in checkpoint.entries.items())
+def bf16_bytes(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> int:
+    """Bytes in memory once packed tensors are BF16: a byte of codes becomes two weights of two bytes.
+
+    prefix: only tensors whose names begin with it.
+    """
+    names = (name for name in _weights(checkpoint, modules) if name.startswith(prefix))
+    sizes = ((name, nbytes(checkpoint.entries[name].info)) for name in names)
     return sum(4 * size if name.removesuffix(".weight") in modules else size for name, size in sizes)
 
 

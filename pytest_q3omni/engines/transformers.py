@@ -48,13 +48,14 @@ def load_model(path: Path, *, speech: bool = False, device: str = "cpu") -> Any:
                 config.enable_audio_output = False
             model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
                 path, config=config, dtype=torch.bfloat16, experts_implementation=EXPERTS, local_files_only=True,
-                use_safetensors=True, output_loading_info=True,
+                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,  # reported below, by name
             )  # fmt: skip
             model = model.eval().to(device)
         except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
             found = f"transformers cannot load the model ({_line(error)})"
             raise EngineError(found, where=str(path), fix="q3omni verify names what is wrong with the files") from error
-    missing = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
+    mismatched = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
+    missing = sorted({*report["missing_keys"], *mismatched})
     if missing:
         found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
         raise Incomplete(found, where=str(path), expected="all weights of the model", fix="download it again")

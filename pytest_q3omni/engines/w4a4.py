@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.errors import Inconsistent
-from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
 from pytest_q3omni.omni.naming import experts_module
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ _SCALES = "_q3omni_input_scales"  # on an experts module: (gate_up scales, down 
 
 
 def quantize_activations(inputs: torch.Tensor, input_scale: torch.Tensor) -> torch.Tensor:
-    """`inputs` (..., features) to NVFP4 and back with the global scale `input_scale`; same shape and dtype."""
-    from pytest_q3omni.engines.modelopt import nvfp4_fake_quantize
+    """`inputs` (..., features) to NVFP4 and back with the global scale `input_scale` (0-dim); same shape and dtype."""
+    from pytest_q3omni.engines.modelopt import round_to_nvfp4
 
-    return nvfp4_fake_quantize(inputs, input_scale * SCALE_DIVISOR)
+    return round_to_nvfp4(inputs, input_scale)
 
 
 def quantize_inputs(model: torch.nn.Module, input_scales: Mapping[str, float]) -> None:

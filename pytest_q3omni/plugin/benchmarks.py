@@ -27,6 +27,6 @@ def skip_unless_asked(config: pytest.Config, items: Iterable[pytest.Item]) -> No
         return
     skip = pytest.mark.skip(reason="a benchmark: runs with --benchmark-only or --benchmark-enable")
     for item in items:
-        module = getattr(item, "module", None)
-        if "benchmark" in getattr(item, "fixturenames", ()) and getattr(module, "__name__", "").startswith(_CONFORMANCE):
+        module = getattr(getattr(item, "module", None), "__name__", "")
+        if "benchmark" in getattr(item, "fixturenames", ()) and module.startswith(_CONFORMANCE):
             item.add_marker(skip)

@@ -53,7 +53,7 @@ def is_tiny(item: pytest.Item) -> bool:
 
 
 def hardware(item: pytest.Item) -> str:
-    """"gpu", "thor", or "" for an item that runs anywhere."""
+    """The hardware that an item is marked for: gpu or thor; "" where it runs anywhere."""
     return next((name for name in sorted(_HARDWARE) if item.get_closest_marker(name)), "")
 
 

@@ -1,4 +1,4 @@
-"""The plugin's options: a command line flag and an ini twin each. The flag's default is None, so that the ini shows through.
+"""The plugin's options: a flag and an ini twin each. A flag's default is None, so that the ini shows through.
 
 Relative paths of flags are relative to where pytest was started, those of the ini to the root directory.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_Value = TypeVar("_Value")
 ORIGINAL, QUANTIZED, RECIPE = "--q3omni-original", "--q3omni-quantized", "--q3omni-recipe"
 CONVERSATIONS, CACHE, REPORT = "--q3omni-conversations", "--q3omni-cache", "--q3omni-report"
 _HELP = {
@@ -97,21 +98,21 @@ def check(config: pytest.Config) -> None:
     if settings.recipe and config.getoption(RECIPE) is not None:
         if settings.original is None:
             raise pytest.UsageError(f"{RECIPE} {settings.recipe} has nothing to quantize: give {ORIGINAL}, too")
-        _refuse(RECIPE, lambda: _known_recipe(settings.recipe or ""))
+        _refuse(RECIPE, _known_recipe, settings.recipe)
     for flag, path in ((ORIGINAL, settings.original), (QUANTIZED, settings.quantized)):
         if path is not None and config.getoption(flag) is not None:
-            _refuse(flag, lambda path=path: require_checkpoint(path))
+            _refuse(flag, require_checkpoint, path)
     if settings.conversations and config.getoption(CONVERSATIONS) is not None and not settings.conversations.is_file():
         raise pytest.UsageError(f"{CONVERSATIONS} {settings.conversations}: no such file; expected JSON lines")
     if settings.report and settings.report.suffix.lower() not in (".html", ".json"):
         raise pytest.UsageError(f"{REPORT} {settings.report}: unknown suffix; expected .html or .json")
 
 
-def _refuse(flag: str, attempt: Callable[[], None]) -> None:
+def _refuse(flag: str, check: Callable[[_Value], None], value: _Value) -> None:
     from pytest_q3omni.errors import Q3OmniError
 
     try:
-        attempt()
+        check(value)
     except Q3OmniError as error:
         raise pytest.UsageError(f"{flag}: {error}") from error
 

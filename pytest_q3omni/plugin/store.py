@@ -47,7 +47,8 @@ class Store:
         if self.settings.original is None and self.settings.quantized is None:
             kind = markers.hardware(item)
             if kind:
-                raise Unavailable(f"{kind} items run on your checkpoint: give {options.ORIGINAL} or {options.QUANTIZED}")
+                given = f"{options.ORIGINAL} or {options.QUANTIZED}"
+                raise Unavailable(f"{kind} items run on your checkpoint: give {given}")
             return self._tiny(half)
         return self._original() if half == "original" else self._quantized()
 

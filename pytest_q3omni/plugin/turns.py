@@ -17,7 +17,7 @@ def turn(config: pytest.Config) -> Iterator[None]:
     """Hold the machine's hardware for one item.
 
     Not for longer: xdist hands a worker its last item only when the others are nearly done, so a worker that kept the
-    lock between items could wait for workers that wait for it. Models are closed, since the next worker needs the memory.
+    lock between items could wait for workers that wait for it. Models are closed: the next worker needs the memory.
     """
     store = config.stash[STORE]
     with locked(cache_directory(store.settings.cache) / "hardware.lock"):

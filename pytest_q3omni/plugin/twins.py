@@ -26,11 +26,12 @@ def quantized_twin(
     *,
     record: Path | None = None,
     conversations: Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], object],
 ) -> Path:
     """`source` quantized with `recipe`: from the cache, or made there now.
 
-    Other processes that want the same twin wait on a file lock. A killed run leaves `*.partial`, which the next resumes.
+    Other processes that want the same twin wait on a file lock. It is there whole or not at all, and a killed run is
+    resumed by the next: `api.quantize` sees to both. `say` is told when one is made.
 
     Raises:
         Q3OmniError: whatever stops `api.quantize`; Unwritable, where the cache cannot be written.
@@ -45,9 +46,7 @@ def quantized_twin(
     with locked(twin.with_name(f"{twin.name}.lock")):
         if not twin.is_dir():
             say(f"q3omni: quantizing {source} with {recipe} into {twin} (once)")
-            partial = twin.with_name(f"{twin.name}.partial")
-            api.quantize(source, partial, recipe=recipe, record=record, conversations=conversations)
-            partial.rename(twin)
+            api.quantize(source, twin, recipe=recipe, record=record, conversations=conversations)
     return twin
 
 

@@ -16,7 +16,7 @@ def output(config: pytest.Config) -> dict[str, Any] | None:
 
 
 def refuse(config: pytest.Config, items: list[pytest.Item], error: pytest.UsageError) -> None:
-    """End the run with a usage error. A worker cannot (xdist would call it a crash): it runs nothing and sends the text.
+    """End the run with a usage error. A worker cannot, xdist calls it a crash: it runs nothing and sends the text.
 
     Raises:
         pytest.UsageError: `error`, outside workers.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from typing import Literal
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -20,9 +21,8 @@ def render_plans(plans: Sequence[Plan], remarks: Mapping[str, str], *, width: in
     return _text([_recipes(plans), _stages(plans), *(Text(f"{name}: {text}") for name, text in remarks.items())], width)
 
 
-def _recipes(plans: Sequence[Plan]) -> Table:
+def _recipes(plans: Sequence[Plan]) -> Group:
     table = _table(
-        f"{plans[0].parameters:,} parameters",
         "recipe",
         "numerics",
         *map(_right, ("tensor bytes", "file bytes", "shards", "bits/param", "smaller", "quantized")),
@@ -38,14 +38,14 @@ def _recipes(plans: Sequence[Plan]) -> Table:
             f"{plan.compression_ratio:.2f}x",
             f"{plan.quantized_fraction:.2%}",
         )
-    return table
+    return _titled(f"{plans[0].parameters:,} parameters", table)
 
 
-def _stages(plans: Sequence[Plan]) -> Table:
-    table = _table("tensor bytes per stage", "stage", _right("parameters"), *(_right(plan.recipe) for plan in plans))
+def _stages(plans: Sequence[Plan]) -> Group:
+    table = _table("stage", _right("parameters"), *(_right(plan.recipe) for plan in plans))
     for stage, size in plans[0].stages.items():
         table.add_row(stage, f"{size.parameters:,}", *(f"{plan.stages[stage].tensor_bytes:,}" for plan in plans))
-    return table
+    return _titled("tensor bytes per stage", table)
 
 
 def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
@@ -57,61 +57,69 @@ def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
     return _text([*parts, _verdicts(judgement)], width)
 
 
-def _sizes(judgement: Judgement) -> Table:
+def _sizes(judgement: Judgement) -> Group:
     facts = judgement.facts
     title = (
-        f"{judgement.checkpoint}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
+        f"{_plain(judgement.checkpoint)}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
         f"{facts.bits_per_parameter:.2f} bits/parameter, {facts.compression_ratio:.2f}x smaller, "
         f"{facts.quantized_fraction:.2%} quantized"
     )
-    table = _table(title, "stage", *map(_right, ("parameters", "bytes in BF16", "bytes now", "packed")))
+    table = _table("stage", *map(_right, ("parameters", "bytes in BF16", "bytes now", "packed")))
     for name, size in facts.stages.items():
         packed = size.packed_parameters / size.parameters if size.parameters else 0
         table.add_row(name, f"{size.parameters:,}", f"{size.source_bytes:,}", f"{size.tensor_bytes:,}", f"{packed:.2%}")
-    return table
+    return _titled(title, table)
 
 
 def _finding(finding: Finding) -> Text:
     text = Text(f"{finding.severity}: ", style="bold red" if finding.severity == "error" else "yellow")
-    text.append(f"{finding.where}", style="bold")
-    text.append(
-        f"\n  found     {finding.found}\n  expected  {finding.expected}\n  fix       {finding.fix}",
-        style="not bold default",
-    )
+    text.append(_plain(finding.where), style="bold")
+    for name, value in (("found", finding.found), ("expected", finding.expected), ("fix", finding.fix)):
+        text.append(f"\n  {name:<9} {_plain(value)}", style="not bold default")
     return text.append(f"\n  check     {finding.check}\n", style="dim")
 
 
 def _verdicts(judgement: Judgement) -> Table:
-    table = _table(None, "verdict", "state", "why")
+    table = _table("verdict", "state", "why")
     for verdict in judgement.verdicts:
-        table.add_row(verdict.name, Text(verdict.state, style=_STYLE[verdict.state]), verdict.why)
+        state = Text(verdict.state, style=_STYLE[verdict.state])
+        table.add_row(Text(verdict.name), state, Text(_plain(verdict.why)))
     return table
 
 
 def render_record(record: CalibrationRecord, *, width: int = 120) -> str:
     """What calibration saw: samples per modality, and the least-used expert of each layer."""
-    table = _table(
-        f"calibration: {record.samples_passed} of {record.samples_total} conversations passed, "
-        f"{len(record.input_amax)} input amax",
-        "modality",
-        *map(_right, ("conversations", "tokens", "fewest per expert")),
-    )
+    table = _table("modality", *map(_right, ("conversations", "tokens", "fewest per expert")))
     for modality, layers in record.expert_tokens.items():
         counts = [count for experts in layers.values() for count in experts]
         tokens = max((sum(experts) for experts in layers.values()), default=0)
         table.add_row(modality, str(record.samples.get(modality, 0)), f"{tokens:,}", f"{min(counts, default=0):,}")
-    return _text([table], width)
+    title = (
+        f"calibration: {record.samples_passed} of {record.samples_total} conversations passed, "
+        f"{len(record.input_amax)} input amax"
+    )
+    return _text([_titled(title, table)], width)
 
 
-def _right(name: str) -> tuple[str, str]:
+def _plain(text: str) -> str:
+    """Names come from files: control characters are shown, not sent to the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _right(name: str) -> tuple[str, Literal["right"]]:
     return name, "right"
 
 
-def _table(title: str | None, *columns: str | tuple[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+def _titled(title: str, table: Table) -> Group:
+    """A title above its table: rich would wrap it to the table's width."""
+    return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def _table(*columns: str | tuple[str, Literal["right"]]) -> Table:
+    table = Table(header_style="bold")
     for column in columns:
         if isinstance(column, tuple):
-            table.add_column(column[0], justify="right", overflow="fold")
+            table.add_column(column[0], justify=column[1], overflow="fold")
         else:
             table.add_column(column, overflow="fold")
     return table

@@ -1,17 +1,18 @@
-"""What the input of a packed layer can be, from weights and norms alone: bounds on a calibrated amax without calibration.
+"""What the input of a packed layer can be, from weights and norms alone: bounds on a calibrated amax without
+calibration.
 
-Let w be the weight of the RMSNorm before the layer, H its width, x a normalised token: the mean square of x is 1, so its
-length is sqrt(H). The norm's output is w * x.
+Let w be the weight of the RMSNorm before the layer, H its width, x a normalised token: the mean square of x is 1, so
+its length is sqrt(H). The norm's output is w * x.
 
 - **q/k/v and gate/up** read that output. No element exceeds `sqrt(H) * max|w|`. And since sum x_i^2 = H, the largest
   |w_i x_i| is at least `sqrt(H / sum w_i^-2)`: both hold for every token of every model (BF16 rounding aside).
 - **o** reads averages of v = W_v (w * x), so by Cauchy-Schwarz no element exceeds `sqrt(H) * max_j |W_v[j] * w|`.
 - **down** reads silu(g) * u with |silu(g)| <= |g|: no element exceeds `H * max_j |W_g[j] * w| |W_u[j] * w|`.
 
-Row lengths come from the block scales alone: a block of scale s and global scale G has at most length 24 s G (16 values of
-at most 6 s G); on trained weights about half of that. So the last two bounds are some 2 and 4 times too wide, never too
-narrow. Their `typical` is no bound but what random directions give: one standard deviation for o, four (the product of two
-tails) for down. Calibrated amax of the trained tiny model: 0.3, 0.4 and 0.05 of the bounds.
+Row lengths come from the block scales alone: a block of scale s and global scale G has at most length 24 s G (16
+values of at most 6 s G); on trained weights about half of that. So the last two bounds are some 2 and 4 times too
+wide, never too narrow. Their `typical` is no bound but what random directions give: one standard deviation for o,
+four (the product of two tails) for down. Calibrated amax of the trained tiny model: 0.3, 0.4 and 0.05 of the bounds.
 """
 
 from __future__ import annotations

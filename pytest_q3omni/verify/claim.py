@@ -1,8 +1,8 @@
 """What a `quantization_config` claims, asked module by module.
 
-Names are matched as vLLM 0.32 does (`ModelOptQuantConfigBase.is_layer_excluded`): an ignore entry covers a module that it
-equals, that it is a *substring* of, or that it matches as a shell pattern, under the name of the fused layer as well. So
-`...layers.1` covers layers 10 to 19, too: a trap that the judge must see as the engine does.
+Names are matched as vLLM 0.32 does (`ModelOptQuantConfigBase.is_layer_excluded`): an ignore entry covers a module
+that it equals, that it is a *substring* of, or that it matches as a shell pattern, under the name of the fused layer
+as well. So `...layers.1` covers layers 10 to 19, too: a trap that the judge must see as the engine does.
 """
 
 from __future__ import annotations

@@ -84,13 +84,16 @@ def _guesses(part: Values) -> Iterator[tuple[Callable[[], Floats], str]]:
         moved = part._replace(block_scale=rolled.view(part.block_scale.dtype))
         yield lambda moved=moved: unpack_tensor(moved), "The block scales are shifted by one block"  # type: ignore[misc]
     for axis, what in ((0, "rows"), (1, "columns")):
-        flipped = part._replace(codes=np.ascontiguousarray(np.flip(part.codes, axis)),
-                                block_scale=np.ascontiguousarray(np.flip(part.block_scale, axis)))  # fmt: skip
+        flipped = part._replace(
+            codes=np.ascontiguousarray(np.flip(part.codes, axis)),
+            block_scale=np.ascontiguousarray(np.flip(part.block_scale, axis)),
+        )
         yield lambda flipped=flipped: unpack_tensor(flipped), f"The {what} are in reverse order"  # type: ignore[misc]
 
 
 def _factor(wanted: Floats, part: Values) -> float:
-    """By what factor all values are too large, 0 where scaling alone does not help; -1 stands for a lost sign's sake."""
+    """By what factor all values are too large, 0 where scaling alone does not help; -1 stands for a lost sign's
+    sake."""
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import unpack_tensor

@@ -1,7 +1,7 @@
 """Reading many small tensors: in file order, neighbours in one read, into one buffer.
 
-A full-size checkpoint has 56,000 scales. One `open` and one `read` for each takes seconds; writers that sort by dtype put
-them side by side, so a few large reads fetch them all.
+A full-size checkpoint has 56,000 scales. One `open` and one `read` for each takes seconds; writers that sort by dtype
+put them side by side, so a few large reads fetch them all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the checks see: a checkpoint's files, and what its own config and declaration say those files should be.
 
-Two readings of the same checkpoint meet here. What the config implies (names and shapes of the BF16 model) together with
-what `quantization_config` declares is the expectation; the headers are the fact. Neither is trusted: the checks compare.
+Two readings of the same checkpoint meet here. What the config implies (names and shapes of the BF16 model) together
+with what `quantization_config` declares is the expectation; the headers are the fact. Neither is trusted: the checks
+compare.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ class Packed(NamedTuple):
 class Subject:
     """A checkpoint under judgement.
 
-    broken: tensors' modules, files and config fields that a check has reported as errors; later checks leave them alone.
-    partial: part of the weights cannot be read and no index says what was in it, so nothing counts as missing.
-    notes: verdict -> what a passing check wants to say. tensor_errors: codes tensor -> (relative error, worst block's).
+    broken: tensors' modules, files and config fields that a check has reported as errors; later checks leave them
+    alone. partial: part of the weights cannot be read and no index says what was in it, so nothing counts as missing.
+    notes: verdict -> what a passing check wants to say. tensor_errors: codes tensor -> (relative error, worst
+    block's).
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Subject:
         self.expect(checkpoint.config)
 
     def expect(self, config: Mapping[str, Any]) -> None:
-        """Take the tensors that `config` implies as the expectation: the checkpoint's own, or its source's if that is wrong."""
+        """Take the tensors that `config` implies as the expectation: the checkpoint's own, or its source's if that is
+        wrong."""
         try:
             self.implied = {tensor.name: tensor for tensor in self._imply(config)}
         except Inconsistent as error:
@@ -80,9 +83,11 @@ class Subject:
         for number, (name, shape) in enumerate(islice(described, MOST_TENSORS + 1)):
             if number == MOST_TENSORS:
                 raise Inconsistent(
-                    f"describes more than {MOST_TENSORS:,} tensors", where="config.json", expected="28,010, as full size",
+                    f"describes more than {MOST_TENSORS:,} tensors",
+                    where="config.json",
+                    expected="28,010, as full size",
                     fix="take config.json from the original model",
-                )  # fmt: skip
+                )
             known = None if self.source is None else self.source.entries.get(name)
             yield TensorInfo(name, "BF16" if known is None else known.info.dtype, shape)
 

@@ -11,7 +11,7 @@ def outside_workers(monkeypatch):
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 
 
-REFUSED = ["ERROR: --benchmark-only runs in one process: workers would measure each other. Fix: leave out -n (or say -n 0)"]
+REFUSED = ["ERROR: --benchmark-only runs in one process: workers would measure each other. Fix: leave out -n *"]
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:

@@ -13,7 +13,7 @@ def test_a_marker_refused_by_the_workers_is_a_usage_error_of_the_run(pytester):
     pytester.makepyfile(test_it="import pytest\n@pytest.mark.gpu('big')\ndef test_a(): pass\ndef test_b(): pass")
     result = run(pytester)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: test_it.py::test_a: marker gpu got the unknown argument 'big'; expected none.*"])
+    result.stderr.fnmatch_lines(["ERROR: test_it.py::test_a: marker gpu got the unknown argument 'big'; expected *"])
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 

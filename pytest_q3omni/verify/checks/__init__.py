@@ -1,4 +1,5 @@
-"""The checks: one file each. A check asks one question of a `Subject` and yields what is wrong, located and with a remedy."""
+"""The checks: one file each. A check asks one question of a `Subject` and yields what is wrong, located and with a
+remedy."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ CONFIG_JSON = "config.json"
 class Fault:
     """A finding before it knows its check.
 
-    where: the tensor, the file, or the config field. blames: what else is explained by this fault; later checks leave it
-    alone, as they leave `where` alone, so that every fault is reported once.
+    where: the tensor, the file, or the config field. blames: what else is explained by this fault; later checks leave
+    it alone, as they leave `where` alone, so that every fault is reported once.
     """
 
     where: str

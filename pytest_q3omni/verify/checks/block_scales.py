@@ -1,7 +1,7 @@
 """Every block scale is a positive number: E4M3 codes 0x01 to 0x7e.
 
-0x7f and 0xff are NaN, the sign bit makes a whole block negative, and zero erases the 16 weights under it: an underflow in
-the FP8 cast (ModelOpt#1382). A zero over codes that are all zero changes nothing and is let pass.
+0x7f and 0xff are NaN, the sign bit makes a whole block negative, and zero erases the 16 weights under it: an
+underflow in the FP8 cast (ModelOpt#1382). A zero over codes that are all zero changes nothing and is let pass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def _suspicious(data: NDArray[np.uint8]) -> bool:
 def _bad(data: NDArray[np.uint8]) -> list[tuple[int, int]]:
     import numpy as np
 
-    return [(int(i), int(data[i])) for i in np.flatnonzero(np.subtract(data, 1, dtype=np.uint8) >= E4M3_MAX_CODE)[:10_000]]
+    return [
+        (int(i), int(data[i])) for i in np.flatnonzero(np.subtract(data, 1, dtype=np.uint8) >= E4M3_MAX_CODE)[:10_000]
+    ]
 
 
 def _fault(subject: Subject, packed: Packed, bad: list[tuple[int, int]]) -> Fault | None:
@@ -63,9 +65,11 @@ def _fault(subject: Subject, packed: Packed, bad: list[tuple[int, int]]) -> Faul
     total = packed.shape[0] * packed.shape[1] // BLOCK_SIZE
     row, block = divmod(min(nan + negative + zero), packed.shape[1] // BLOCK_SIZE)
     return Fault(
-        packed.block_scale, f"{told} of {total:,} block scales, first at row {row}, block {block}",
-        "finite scales above 0 (E4M3 codes 0x01 to 0x7e)", "pack this module again from the source",
-    )  # fmt: skip
+        packed.block_scale,
+        f"{told} of {total:,} block scales, first at row {row}, block {block}",
+        "finite scales above 0 (E4M3 codes 0x01 to 0x7e)",
+        "pack this module again from the source",
+    )
 
 
 def _over_weights(subject: Subject, packed: Packed, zero: list[int]) -> list[int]:

@@ -13,22 +13,44 @@ from typing import Any
 
 from pytest_q3omni.omni.checkpoint import CONFIG, INDEX
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.companions import ADDED, MERGES, PROCESSORS, SPECIAL, TEMPLATE, TEMPLATE_JSON, TOKENIZER, VOCAB, Companions  # fmt: skip
+from pytest_q3omni.verify.companions import (
+    ADDED,
+    MERGES,
+    PROCESSORS,
+    SPECIAL,
+    TEMPLATE,
+    TEMPLATE_JSON,
+    TOKENIZER,
+    VOCAB,
+    Companions,
+)
 from pytest_q3omni.verify.subject import Subject
 
 _NOT_COMPARED = {CONFIG, INDEX, "hf_quant_config.json"}
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "_from_model_config"}
 _SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
-_REPLACED = {VOCAB: TOKENIZER, MERGES: TOKENIZER, ADDED: TOKENIZER, SPECIAL: TOKENIZER, TEMPLATE: TEMPLATE_JSON,
-             TEMPLATE_JSON: TEMPLATE, PROCESSORS[0]: PROCESSORS[1], PROCESSORS[1]: PROCESSORS[0]}  # fmt: skip
+_REPLACED = {
+    VOCAB: TOKENIZER,
+    MERGES: TOKENIZER,
+    ADDED: TOKENIZER,
+    SPECIAL: TOKENIZER,
+    TEMPLATE: TEMPLATE_JSON,
+    TEMPLATE_JSON: TEMPLATE,
+    PROCESSORS[0]: PROCESSORS[1],
+    PROCESSORS[1]: PROCESSORS[0],
+}
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
     here = Companions(subject.checkpoint.path)
     if subject.source is None:
         if not any(map(here.has, PROCESSORS)):
-            yield Fault(PROCESSORS[0], "no processor config: images and audio cannot be read", "one beside the weights",
-                        "copy preprocessor_config.json from the original model")  # fmt: skip
+            yield Fault(
+                PROCESSORS[0],
+                "no processor config: images and audio cannot be read",
+                "one beside the weights",
+                "copy preprocessor_config.json from the original model",
+            )
         return
     there = Companions(subject.source.path)
     for name in _names(subject):

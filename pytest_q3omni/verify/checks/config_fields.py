@@ -1,8 +1,8 @@
 """config.json says what the source's says, apart from the quantization.
 
-A changed `rope_theta`, token id or norm epsilon loads without a word and garbles the answers. Both configs are compared in
-one spelling (`omni/config.py`), since transformers 4.57 and 5 name the same fields differently; a field that only one of
-them writes out is its default and no fault.
+A changed `rope_theta`, token id or norm epsilon loads without a word and garbles the answers. Both configs are
+compared in one spelling (`omni/config.py`), since transformers 4.57 and 5 name the same fields differently; a field
+that only one of them writes out is its default and no fault.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The files are whole: headers that tell the truth about their file, every shard there, no tensor stored twice.
 
-A header is a claim about bytes. Truncation, overlaps, gaps, unknown dtypes and links that leave the directory are found by
-the header reader (`omni/safetensors_file.py`) before a single byte of data is read. The safetensors library itself accepts
-a header that lists one tensor twice; engines take whichever they meet last.
+A header is a claim about bytes. Truncation, overlaps, gaps, unknown dtypes and links that leave the directory are
+found by the header reader (`omni/safetensors_file.py`) before a single byte of data is read. The safetensors library
+itself accepts a header that lists one tensor twice; engines take whichever they meet last.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def _relative(where: str, path: Path) -> str:
 def _fault(problem: CheckpointError, where: str, lost: list[str] | None = None) -> Fault:
     found = problem.found if not lost else f"{problem.found}; the index puts {len(lost)} tensors into it"
     expected = problem.expected or "a checkpoint that lies whole in its directory, each tensor once"
-    return Fault(where, found, expected, problem.fix or "copy or download the checkpoint again", blames=tuple(lost or ()))
+    return Fault(
+        where, found, expected, problem.fix or "copy or download the checkpoint again", blames=tuple(lost or ())
+    )
 
 
 CHECK = Check("container", "consistent", __doc__, _find)

@@ -1,7 +1,8 @@
 """`quantization_config` is one that engines understand: a known layout, known algorithms, blocks of 16.
 
 vLLM takes any `quant_method` that begins with `modelopt`, and fails later, with an empty AssertionError, on what it
-finds inside. Blocks of 32 (ModelOpt's NVFP4_MLP_WEIGHT_ONLY_CFG) pack and export without a word, and no kernel takes them.
+finds inside. Blocks of 32 (ModelOpt's NVFP4_MLP_WEIGHT_ONLY_CFG) pack and export without a word, and no kernel takes
+them.
 """
 
 from __future__ import annotations
@@ -22,19 +23,30 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if raw is not None:
             yield Fault(_PLACE, f"{raw!r:.60}", "an object", "write the block again: `q3omni quantize` does")
         elif subject.packed:
-            yield Fault(_PLACE, f"none, but {len(subject.packed)} modules are packed", "a block that declares them",
-                        "without it engines load the packed bytes as weights, or fail: write it from the tensors")  # fmt: skip
+            yield Fault(
+                _PLACE,
+                f"none, but {len(subject.packed)} modules are packed",
+                "a block that declares them",
+                "without it engines load the packed bytes as weights, or fail: write it from the tensors",
+            )
         return
     if subject.known_layout is None:
-        yield Fault(f"{_PLACE}.quant_method", f"{subject.block.get('quant_method')!r:.60}",
-                    f"a layout that the judge knows: {', '.join(layout_names())}",
-                    "export with ModelOpt or `q3omni quantize`; other formats cannot be judged")  # fmt: skip
+        yield Fault(
+            f"{_PLACE}.quant_method",
+            f"{subject.block.get('quant_method')!r:.60}",
+            f"a layout that the judge knows: {', '.join(layout_names())}",
+            "export with ModelOpt or `q3omni quantize`; other formats cannot be judged",
+        )
         return
     for where, found, expected, fix in subject.known_layout.declared(subject.block).faults:
         yield Fault(f"{_PLACE}.{where}", found, expected, fix, blames=_modules(where, subject))
     if subject.claim is not None and len(subject.claim.declared.ignore) > MOST_IGNORED:
-        yield Fault(f"{_PLACE}.ignore", f"{len(subject.claim.declared.ignore):,} entries", f"at most {MOST_IGNORED:,}",
-                    "name whole families with a pattern, such as `thinker.visual*`")  # fmt: skip
+        yield Fault(
+            f"{_PLACE}.ignore",
+            f"{len(subject.claim.declared.ignore):,} entries",
+            f"at most {MOST_IGNORED:,}",
+            "name whole families with a pattern, such as `thinker.visual*`",
+        )
 
 
 def _modules(where: str, subject: Subject) -> tuple[str, ...]:

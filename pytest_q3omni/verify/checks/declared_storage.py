@@ -1,7 +1,8 @@
 """Every layer is stored as it is declared: packed where `quantization_config` says NVFP4, unpacked everywhere else.
 
-BF16 under an NVFP4 label is the silent non-quantization this package exists for; vLLM answers it, and a packed layer that
-is not declared, with an empty AssertionError. FP8 under an NVFP4 label (ModelOpt#868: 6.12 bits per parameter) loads.
+BF16 under an NVFP4 label is the silent non-quantization this package exists for; vLLM answers it, and a packed layer
+that is not declared, with an empty AssertionError. FP8 under an NVFP4 label (ModelOpt#868: 6.12 bits per parameter)
+loads.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def _unpacked(subject: Subject, tensor: TensorInfo, declared: str) -> Fault:
     count = tensor.shape[0] * tensor.shape[1]
     stored = nbytes(subject.entries[tensor.name].info)
     return Fault(
-        tensor.name, f"stored as {_stored(subject, tensor)}: {8 * stored / count:.2f} bits per parameter",
-        f"packed NVFP4, declared {declared}: 4.5 bits per parameter", f"silent non-quantization: {_AGAIN}",
-    )  # fmt: skip
+        tensor.name,
+        f"stored as {_stored(subject, tensor)}: {8 * stored / count:.2f} bits per parameter",
+        f"packed NVFP4, declared {declared}: 4.5 bits per parameter",
+        f"silent non-quantization: {_AGAIN}",
+    )
 
 
 def _stored(subject: Subject, tensor: TensorInfo) -> str:
@@ -52,6 +55,4 @@ def _stored(subject: Subject, tensor: TensorInfo) -> str:
     return f"{info.dtype} {list(info.shape)}"
 
 
-CHECK = Check(
-    "declared-storage", "packed", __doc__, _find, after=("quantized-at-all", "ignore-list", "index")
-)  # fmt: skip
+CHECK = Check("declared-storage", "packed", __doc__, _find, after=("quantized-at-all", "ignore-list", "index"))

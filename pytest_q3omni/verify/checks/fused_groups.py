@@ -1,7 +1,7 @@
 """Layers that engines fuse are stored alike: q/k/v, gate/up, and all experts of a layer.
 
-One fused matrix has one numerics. vLLM raises a ValueError for q/k/v; for experts the first match decides for all of them,
-silently.
+One fused matrix has one numerics. vLLM raises a ValueError for q/k/v; for experts the first match decides for all of
+them, silently.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
             rare = min(stored, key=lambda form: len(stored[form]))
             others = ", ".join(f"{len(names)} {form}" for form, names in stored.items() if form != rare)
             yield Fault(
-                stored[rare][0], f"{rare}, the other members of {unit} are not: {others}", "one numerics per fused layer",
-                "pack all members, or none", blames=tuple(name for names in stored.values() for name in names),
-            )  # fmt: skip
+                stored[rare][0],
+                f"{rare}, the other members of {unit} are not: {others}",
+                "one numerics per fused layer",
+                "pack all members, or none",
+                blames=tuple(name for names in stored.values() for name in names),
+            )
 
 
 def _storage(subject: Subject, module: str) -> str:

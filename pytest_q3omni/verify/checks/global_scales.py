@@ -1,8 +1,8 @@
 """Every global scale is finite, positive, and of the size that weights have.
 
 The scale is amax / 2688: above 1 the largest weight would be beyond 2688. An inverted one (compressed-tensors stores
-2688 / amax) is some ten thousand. Layers of one role in one model differ by a factor of ten or thirty; a factor of 1000 to
-their median is no weight any more.
+2688 / amax) is some ten thousand. Layers of one role in one model differ by a factor of ten or thirty; a factor of
+1000 to their median is no weight any more.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
             yield Fault(packed.global_scale, f"{value}", "a finite number above 0", _AGAIN)
         elif value > 1:
             hint = f"; 1 / it would be plausible: an amax of {SCALE_DIVISOR / value:.3g}" if value > 100 else ""
-            yield Fault(packed.global_scale, f"{value:.6g}, which means a largest weight of {value * SCALE_DIVISOR:.4g}{hint}",
-                        "amax / 2688: at most 1", f"an inverted or foreign scale: {_AGAIN}")  # fmt: skip
+            yield Fault(
+                packed.global_scale,
+                f"{value:.6g}, which means a largest weight of {value * SCALE_DIVISOR:.4g}{hint}",
+                "amax / 2688: at most 1",
+                f"an inverted or foreign scale: {_AGAIN}",
+            )
         else:
             stage, part = part_of(packed.module)
             roles[stage, part.name if part else "", packed.module.rpartition(".")[2]][packed.global_scale] = value
@@ -40,9 +44,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
         middle = median(values.values())
         for name, value in values.items() if len(values) >= _PEERS else ():
             if not middle / _FAR <= value <= middle * _FAR:
-                yield Fault(name, f"{value:.6g}, {value / middle:.3g} times the median",
-                            f"within a factor of {_FAR:.0f} of {middle:.6g}, the median of {len(values)} {projection} "
-                            f"in the {stage}'s {part_name}", _AGAIN)  # fmt: skip
+                yield Fault(
+                    name,
+                    f"{value:.6g}, {value / middle:.3g} times the median",
+                    f"within a factor of {_FAR:.0f} of {middle:.6g}, the median of {len(values)} {projection} "
+                    f"in the {stage}'s {part_name}",
+                    _AGAIN,
+                )
 
 
 CHECK = Check("global-scales", "consistent", __doc__, _find, after=("block-scales",))

@@ -38,8 +38,11 @@ def _differences(second: Declared, first: Declared) -> Iterator[tuple[str, str, 
     elif second.everything != first.everything:
         yield "all layers", _said(second.everything), _said(first.everything)
     elif second.modules != first.modules:
-        unit = min(unit for unit in second.modules.keys() | first.modules.keys()
-                   if second.modules.get(unit) != first.modules.get(unit))  # fmt: skip
+        unit = min(
+            unit
+            for unit in second.modules.keys() | first.modules.keys()
+            if second.modules.get(unit) != first.modules.get(unit)
+        )
         yield unit, _said(second.modules.get(unit)), _said(first.modules.get(unit))
 
 

@@ -27,13 +27,20 @@ def _find(subject: Subject) -> Iterator[Fault]:
         packed = [module for module in subject.packed if module in covered and module not in subject.broken]
         if packed:
             yield Fault(
-                f"{_PLACE} '{entry}'", f"covers {len(packed)} packed layers, first {packed[0]}",
-                "entries that no packed layer's name contains or matches", blames=tuple(packed),
+                f"{_PLACE} '{entry}'",
+                f"covers {len(packed)} packed layers, first {packed[0]}",
+                "entries that no packed layer's name contains or matches",
+                blames=tuple(packed),
                 fix="name what is meant in full (a trailing dot ends a number: `layers.1.`), or pack without it",
-            )  # fmt: skip
+            )
         elif not covered and (idle := idle + 1) <= _TOLD:
-            yield Fault(f"{_PLACE} '{entry}'", "matches no layer of this model", "names of layers that stay unquantized",
-                        "correct or drop it; it changes nothing here", "warning")  # fmt: skip
+            yield Fault(
+                f"{_PLACE} '{entry}'",
+                "matches no layer of this model",
+                "names of layers that stay unquantized",
+                "correct or drop it; it changes nothing here",
+                "warning",
+            )
     if claim.by_layer:
         yield from _missing(subject, claim)
 
@@ -49,9 +56,13 @@ def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:
             if module not in subject.packed and not claim.ignores(module):
                 missing[part.name] = missing.get(part.name, 0) + 1
     for family, count in missing.items():
-        yield Fault(f"{_PLACE}", f"{count} Linears of the thinker's {family} are unquantized and not listed",
-                    "harmless with listed layers; needed by loaders that quantize by default",
-                    f"add the thinker's {family} to the list", "warning")  # fmt: skip
+        yield Fault(
+            f"{_PLACE}",
+            f"{count} Linears of the thinker's {family} are unquantized and not listed",
+            "harmless with listed layers; needed by loaders that quantize by default",
+            f"add the thinker's {family} to the list",
+            "warning",
+        )
 
 
 CHECK = Check("ignore-list", "consistent", __doc__, _find, after=("quantized-layers",))

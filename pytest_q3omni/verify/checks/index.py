@@ -42,8 +42,12 @@ def _listed(subject: Subject, index: Mapping[str, str]) -> Iterator[Fault]:
             continue
         entry = subject.entries.get(name)
         if entry is None:
-            yield Fault(name, f"the index puts it into {file}, no shard has it", "a tensor in that shard",
-                        f"download or copy {file} again; if the tensor does not belong here, {_REWRITE}")  # fmt: skip
+            yield Fault(
+                name,
+                f"the index puts it into {file}, no shard has it",
+                "a tensor in that shard",
+                f"download or copy {file} again; if the tensor does not belong here, {_REWRITE}",
+            )
         elif entry.file.name != file:
             yield Fault(name, f"stored in {entry.file.name}, the index says {file}", "one place", _REWRITE)
 
@@ -57,10 +61,17 @@ def _unlisted(subject: Subject, index: Mapping[str, str]) -> Iterator[Fault]:
     for file, names in unlisted.items():
         if file in listed:
             fix = f"transformers would not load it: {_REWRITE}"
-            yield from (Fault(name, f"stored in {file}, not in the index", "every tensor listed", fix) for name in names)
+            yield from (
+                Fault(name, f"stored in {file}, not in the index", "every tensor listed", fix) for name in names
+            )
         else:
-            yield Fault(file, f"a shard with {len(names)} tensors that the index does not know", "a listed shard",
-                        f"delete {file} if it is a leftover, else {_REWRITE}", blames=tuple(names))  # fmt: skip
+            yield Fault(
+                file,
+                f"a shard with {len(names)} tensors that the index does not know",
+                "a listed shard",
+                f"delete {file} if it is a leftover, else {_REWRITE}",
+                blames=tuple(names),
+            )
 
 
 def _total(subject: Subject) -> Iterator[Fault]:

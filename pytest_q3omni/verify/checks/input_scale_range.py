@@ -1,15 +1,15 @@
 """Input scales are of the size that the layer's inputs can have.
 
-A scale that is 100 times off passes everything on Hopper, where Marlin is weight-only, and breaks on Thor and Blackwell.
-Norms and weights bound what an input can be (`verify/activations.py`):
+A scale that is 100 times off passes everything on Hopper, where Marlin is weight-only, and breaks on Thor and
+Blackwell. Norms and weights bound what an input can be (`verify/activations.py`):
 
 - beyond 8 times such a bound (2 times where the bound is wide already) an amax is impossible, whatever the data was;
-- an estimate is no bound, so it convicts only together with the peers: 32 times off from the same input in every other
-  layer, after division by each layer's own estimate, *and* below an eighth of the estimate. Far above its peers an input
-  may well be, in layers with massive activations: that is a warning.
+- an estimate is no bound, so it convicts only together with the peers: 32 times off from the same input in every
+  other layer, after division by each layer's own estimate, *and* below an eighth of the estimate. Far above its peers
+  an input may well be, in layers with massive activations: that is a warning.
 
-Where the calibration record has the input, the `recorded-input-scales` check compares exactly, and only the first rule
-applies here: a record can be wrong, too.
+Where the calibration record has the input, the `recorded-input-scales` check compares exactly, and only the first
+rule applies here: a record can be wrong, too.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def _find(subject: Subject) -> Iterator[Fault]:
 
 
 def _sites(subject: Subject) -> Iterator[_Site]:
-    """Inputs of W4A4 layers with a known range, but for those whose scale is not the record's: the record judges them."""
+    """Inputs of W4A4 layers with a known range, but for those whose scale is not the record's: the record judges
+    them."""
     readers: dict[tuple[str, float], list[Packed]] = defaultdict(list)
     for packed in subject.sound_packed():
         scale = subject.scalar(packed.input_scale)

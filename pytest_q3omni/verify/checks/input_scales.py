@@ -16,8 +16,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for packed in subject.sound_packed():
         value = subject.scalar(packed.input_scale)
         if value is not None and not (math.isfinite(value) and value > 0):
-            yield Fault(packed.input_scale, f"{value}", "a finite number above 0: the input's amax / 2688",
-                        "calibrate again, or take the record's amax / 2688")  # fmt: skip
+            yield Fault(
+                packed.input_scale,
+                f"{value}",
+                "a finite number above 0: the input's amax / 2688",
+                "calibrate again, or take the record's amax / 2688",
+            )
 
 
 CHECK = Check("input-scales", "consistent", __doc__, _find, after=("shared-scales",))

@@ -69,8 +69,12 @@ def _compare(subject: Subject, tensor: TensorInfo, buffers: Buffers) -> Fault | 
     count = size // _width(tensor)
     place = [int(index) for index in np.unravel_index(first, tensor.shape)] if tensor.shape else []
     note = "; the same values in another order" if alike and size <= LIMIT else ""
-    return Fault(tensor.name, f"{differing:,} of {count:,} values differ from the source, first at {place}{note}",
-                 "the source's bytes", "copy the tensor from the source again")  # fmt: skip
+    return Fault(
+        tensor.name,
+        f"{differing:,} of {count:,} values differ from the source, first at {place}{note}",
+        "the source's bytes",
+        "copy the tensor from the source again",
+    )
 
 
 def _width(tensor: TensorInfo) -> int:

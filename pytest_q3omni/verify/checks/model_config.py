@@ -17,7 +17,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if fault is None:
         return
     expected = fault.expected or "a Qwen3-Omni config"
-    yield Fault(fault.where or CONFIG_JSON, fault.found, expected, fault.fix or "take config.json from the original model")
+    yield Fault(
+        fault.where or CONFIG_JSON, fault.found, expected, fault.fix or "take config.json from the original model"
+    )
     if subject.source is not None:
         subject.expect(subject.source.config)
 

@@ -52,8 +52,13 @@ def _declares_kv(subject: Subject) -> bool:
 
 def _without_prefix(renamed: list[str], blamed: Iterable[str]) -> Fault:
     first = renamed[0].removeprefix("thinker.")
-    return Fault(first, f"{len(renamed):,} of the thinker's tensors lack the prefix 'thinker.'", renamed[0],
-                 "a thinker exported alone: rename its tensors and add the other stages", blames=tuple(blamed))  # fmt: skip
+    return Fault(
+        first,
+        f"{len(renamed):,} of the thinker's tensors lack the prefix 'thinker.'",
+        renamed[0],
+        "a thinker exported alone: rename its tensors and add the other stages",
+        blames=tuple(blamed),
+    )
 
 
 def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
@@ -64,9 +69,13 @@ def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
         by_stage[stage.name if stage else ""].append(name)
     for stage, names in by_stage.items():
         if not any(_in_stage(name, stage) for name in subject.entries):
-            yield Fault(stage, f"all {len(names):,} tensors of the stage are missing", "every stage that the config has",
-                        "add the stage's BF16 tensors; for a thinker alone say `enable_audio_output: false`",
-                        blames=tuple(names))  # fmt: skip
+            yield Fault(
+                stage,
+                f"all {len(names):,} tensors of the stage are missing",
+                "every stage that the config has",
+                "add the stage's BF16 tensors; for a thinker alone say `enable_audio_output: false`",
+                blames=tuple(names),
+            )
             continue
         told: set[str] = set()
         for name in names:
@@ -84,7 +93,10 @@ def _in_stage(name: str, stage: str) -> bool:
 def _surplus(name: str) -> Fault:
     found, fix = "no such tensor in a model of this config", "take it out, or correct config.json"
     if is_fused_expert_file(name):
-        found, fix = "all experts of a layer in one 3-D tensor", "save with save_pretrained, which writes one per expert"
+        found, fix = (
+            "all experts of a layer in one 3-D tensor",
+            "save with save_pretrained, which writes one per expert",
+        )
     elif name.endswith(".pre_quant_scale"):
         found, fix = "an AWQ scale, which vLLM does not know", "fold the scales into the weights before packing"
     elif "_amax" in name or "_quantizer" in name:

@@ -1,9 +1,10 @@
 """Every packed weight dequantizes to its source within the error that NVFP4 permits, block by block.
 
-The bound is derived, not guessed (`nvfp4.format.error_bound`): a weight is rounded to the nearest of the values E2M1 * d,
-and d is off from the ideal scale by half an E4M3 step at most. Packing the source again comes first: where the bytes are
-the same, the tensor is exactly what packing the source gives. Where they are not, and the writer packs plainly, the codes
-must still be the nearest ones for the stored scales; a lost sign on a small weight stays within the bound.
+The bound is derived, not guessed (`nvfp4.format.error_bound`): a weight is rounded to the nearest of the values E2M1
+* d, and d is off from the ideal scale by half an E4M3 step at most. Packing the source again comes first: where the
+bytes are the same, the tensor is exactly what packing the source gives. Where they are not, and the writer packs
+plainly, the codes must still be the nearest ones for the stored scales; a lost sign on a small weight stays within
+the bound.
 
 What accuracy and KL do not see is found here: one expert's global scale x4, block scales shifted by one, a dropped
 mantissa bit, two experts exchanged.
@@ -48,8 +49,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
         try:
             scale = _group_scale(subject, group, buffers)
         except FormatError as error:
-            yield Fault(error.where or group[0].codes, f"the source is damaged: {error.found}", error.expected, error.fix,
-                        blames=tuple(packed.module for packed in group))  # fmt: skip
+            yield Fault(
+                error.where or group[0].codes,
+                f"the source is damaged: {error.found}",
+                error.expected,
+                error.fix,
+                blames=tuple(packed.module for packed in group),
+            )
             continue
         for packed in group:
             done += 1
@@ -98,8 +104,9 @@ def _fault(packed: Packed, errors: BlockErrors, cause: str) -> Fault:
         packed.codes,
         f"relative error {errors.relative:.4f}, and {errors.worst:.4f} in the worst block; row {row}, block {block} is off by "
         f"{errors.worst_share:.3g} times what NVFP4 permits{f'. {cause}' if cause else ''}",
-        f"at most 1 times the format's bound in every block (sound tensors: {NOISE[0]} to {NOISE[1]})", _AGAIN,
-    )  # fmt: skip
+        f"at most 1 times the format's bound in every block (sound tensors: {NOISE[0]} to {NOISE[1]})",
+        _AGAIN,
+    )
 
 
 def _not_nearest(subject: Subject, other: list[tuple[Packed, float]], exact: int, total: int) -> Iterator[Fault]:
@@ -111,10 +118,12 @@ def _not_nearest(subject: Subject, other: list[tuple[Packed, float]], exact: int
         far, first = far_codes(source_weight(subject.source, packed, buffers), stored_values(subject, packed, buffers))
         if far:
             yield Fault(
-                packed.codes, f"{far:,} codes are not the nearest to the source's weight, first at {list(first)}; "
+                packed.codes,
+                f"{far:,} codes are not the nearest to the source's weight, first at {list(first)}; "
                 f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives",
-                "nearest codes", f"the file was damaged or changed after packing: {_AGAIN}",
-            )  # fmt: skip
+                "nearest codes",
+                f"the file was damaged or changed after packing: {_AGAIN}",
+            )
 
 
 def _note(subject: Subject, exact: int, total: int) -> None:
@@ -122,8 +131,11 @@ def _note(subject: Subject, exact: int, total: int) -> None:
         subject.note("faithful", f"all {total:,} packed tensors are exactly what packing the source gives")
     elif total:
         errors = [relative for relative, _ in subject.tensor_errors.values()]
-        subject.note("faithful", f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives; "
-                     f"relative errors {min(errors):.4f} to {max(errors):.4f}")  # fmt: skip
+        subject.note(
+            "faithful",
+            f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives; "
+            f"relative errors {min(errors):.4f} to {max(errors):.4f}",
+        )
 
 
 CHECK = Check("packed-weights", "faithful", __doc__, _find, after=("kept-tensors",), needs="source")

@@ -19,12 +19,18 @@ def _find(subject: Subject) -> Iterator[Fault]:
     try:
         names = sorted(os.listdir(subject.checkpoint.path))  # noqa: PTH208  # names alone: links are not followed
     except OSError as error:
-        yield Fault(".", f"the directory cannot be listed ({error.strerror})", "a readable directory", "check its rights")
+        yield Fault(
+            ".", f"the directory cannot be listed ({error.strerror})", "a readable directory", "check its rights"
+        )
         return
     for name in names:
         if name.lower().endswith(_SUFFIXES):
-            yield Fault(name, "a pickle (by its suffix): loading it runs code", "weights in *.safetensors only",
-                        "delete it; convert weights that only it holds on a machine you can lose")  # fmt: skip
+            yield Fault(
+                name,
+                "a pickle (by its suffix): loading it runs code",
+                "weights in *.safetensors only",
+                "delete it; convert weights that only it holds on a machine you can lose",
+            )
 
 
 CHECK = Check("pickles", "consistent", __doc__, _find)

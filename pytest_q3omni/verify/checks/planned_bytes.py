@@ -19,8 +19,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
             continue
         stored, planned = nbytes(entry.info), nbytes(expected)
         if stored != planned:
-            yield Fault(expected.name, f"stored as {entry.info.dtype}: {stored:,} bytes",
-                        f"{expected.dtype}: {planned:,} bytes", "write it as the source has it")  # fmt: skip
+            yield Fault(
+                expected.name,
+                f"stored as {entry.info.dtype}: {stored:,} bytes",
+                f"{expected.dtype}: {planned:,} bytes",
+                "write it as the source has it",
+            )
 
 
 CHECK = Check("planned-bytes", "packed", __doc__, _find, after=("shapes",))

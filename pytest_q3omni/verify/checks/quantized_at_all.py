@@ -26,9 +26,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if fake is not None:
         found += f"; {fake} is left of a fake-quantized export"
     yield Fault(
-        subject.checkpoint.files[0].name, found, "weights in 4 bits: U8 codes with F8_E4M3 block scales",
-        "pack it: `q3omni quantize SRC OUT --recipe R`", blames=tuple(subject.implied),
-    )  # fmt: skip
+        subject.checkpoint.files[0].name,
+        found,
+        "weights in 4 bits: U8 codes with F8_E4M3 block scales",
+        "pack it: `q3omni quantize SRC OUT --recipe R`",
+        blames=tuple(subject.implied),
+    )
 
 
 def _packed(name: str, subject: Subject, ends: tuple[str, ...]) -> bool:

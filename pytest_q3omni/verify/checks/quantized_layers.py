@@ -1,7 +1,7 @@
 """Every layer that `quantized_layers` lists exists.
 
-vLLM looks layers up by name and ignores entries that fit none: a list with a wrong prefix declares nothing, and the packed
-layers it meant are built for BF16.
+vLLM looks layers up by name and ignores entries that fit none: a list with a wrong prefix declares nothing, and the
+packed layers it meant are built for BF16.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
         meant = next((prefix + name for prefix in _PREFIXES if prefix + name in known), None)
         fix = f"write '{meant}'" if meant else "correct the name, or take it out"
         blamed = tuple(module for module in modules if meant and (module == meant or module.startswith(f"{meant}.")))
-        yield Fault(f"{_PLACE}.{name}", "no layer of this model has that name", "names of this model's Linears", fix,
-                    blames=blamed)  # fmt: skip
+        yield Fault(
+            f"{_PLACE}.{name}",
+            "no layer of this model has that name",
+            "names of this model's Linears",
+            fix,
+            blames=blamed,
+        )
 
 
 CHECK = Check("quantized-layers", "consistent", __doc__, _find, after=("declaration",))

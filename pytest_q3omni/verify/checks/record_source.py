@@ -16,8 +16,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
         return
     recorded, actual = subject.record.source_fingerprint, subject.source.fingerprint()
     if recorded != actual:
-        yield Fault("record.json", f"made from a checkpoint with fingerprint {recorded[:16]!r}",
-                    f"{actual[:16]!r}, that of the source given", "calibrate this source, or name the record's source")  # fmt: skip
+        yield Fault(
+            "record.json",
+            f"made from a checkpoint with fingerprint {recorded[:16]!r}",
+            f"{actual[:16]!r}, that of the source given",
+            "calibrate this source, or name the record's source",
+        )
 
 
 CHECK = Check("record-source", "calibrated", __doc__, _find, needs="record")

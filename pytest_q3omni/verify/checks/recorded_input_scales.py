@@ -26,18 +26,23 @@ def _find(subject: Subject) -> Iterator[Fault]:
             continue
         amax = record.input_amax.get(site)
         if amax is None:
-            yield Fault(packed.input_scale, f"{value:.6g}, and the record has no amax for '{site}'", "a scale from data",
-                        "calibrate with conversations that reach this layer, then pack again")  # fmt: skip
+            yield Fault(
+                packed.input_scale,
+                f"{value:.6g}, and the record has no amax for '{site}'",
+                "a scale from data",
+                "calibrate with conversations that reach this layer, then pack again",
+            )
             continue
         with np.errstate(all="ignore"):
             wanted = float(np.float32(amax) / np.float32(SCALE_DIVISOR))
         if value != wanted:
             ratio = f", {value / wanted:.4g} times the record's" if wanted > 0 else ""
-            yield Fault(packed.input_scale, f"{value:.9g}{ratio}",
-                        f"{wanted:.9g}: the recorded amax {amax:.6g} / {SCALE_DIVISOR:.0f}",
-                        "write the recorded scale, or pack again with this record")  # fmt: skip
+            yield Fault(
+                packed.input_scale,
+                f"{value:.9g}{ratio}",
+                f"{wanted:.9g}: the recorded amax {amax:.6g} / {SCALE_DIVISOR:.0f}",
+                "write the recorded scale, or pack again with this record",
+            )
 
 
-CHECK = Check(
-    "recorded-input-scales", "calibrated", __doc__, _find, after=("input-scale-range",), needs="record"
-)  # fmt: skip
+CHECK = Check("recorded-input-scales", "calibrated", __doc__, _find, after=("input-scale-range",), needs="record")

@@ -18,8 +18,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if record is None:
         return
     for failure in record.failures:
-        yield Fault(f"{_RECORD}: {failure.sample}", f"the sample failed: {failure.cause}", "every sample passes",
-                    "mend or remove the conversation, then calibrate again")  # fmt: skip
+        yield Fault(
+            f"{_RECORD}: {failure.sample}",
+            f"the sample failed: {failure.cause}",
+            "every sample passes",
+            "mend or remove the conversation, then calibrate again",
+        )
     if record.samples_passed <= 0 and not record.failures:
         yield Fault(_RECORD, f"{record.samples_total} samples", "at least one", "calibrate with conversations")
 

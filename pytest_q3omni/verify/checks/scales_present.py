@@ -1,8 +1,9 @@
-"""Every packed weight has its scales: block scales, a global scale and, where activations are quantized, an input scale.
+"""Every packed weight has its scales: block scales, a global scale and, where activations are quantized, an input
+scale.
 
-vLLM accepts a checkpoint without them: missing dense scales become NaN, missing expert scales are whatever was in memory,
-a missing input scale becomes 1/0 on some prompts (vllm#45212). With one expert's scale gone the tiny model still answered
-128 of 128 prompts, so no accuracy test finds it either.
+vLLM accepts a checkpoint without them: missing dense scales become NaN, missing expert scales are whatever was in
+memory, a missing input scale becomes 1/0 on some prompts (vllm#45212). With one expert's scale gone the tiny model
+still answered 128 of 128 prompts, so no accuracy test finds it either.
 """
 
 from __future__ import annotations

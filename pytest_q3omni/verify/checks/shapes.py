@@ -20,8 +20,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if expected.shape == () and entry.info.shape == (1,):
             continue
         turned = entry.info.shape == expected.shape[::-1]
-        yield Fault(expected.name, f"shape {list(entry.info.shape)}{', transposed' if turned else ''}",
-                    f"{list(expected.shape)}", "pack this module again from a source of this config")  # fmt: skip
+        yield Fault(
+            expected.name,
+            f"shape {list(entry.info.shape)}{', transposed' if turned else ''}",
+            f"{list(expected.shape)}",
+            "pack this module again from a source of this config",
+        )
 
 
 CHECK = Check("shapes", "consistent", __doc__, _find, after=("names",))

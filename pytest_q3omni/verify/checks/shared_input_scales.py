@@ -1,9 +1,9 @@
 """Layers with one input have one input scale: q/k/v, gate/up, and all experts of a layer where the writer shares it.
 
 q/k/v and gate/up multiply the same activations as one matrix, so different scales are a mistake. Experts are another
-matter: ModelOpt's fused experts share one scale for a layer, its older modules calibrate each expert for itself, and vLLM
-takes the largest. Both are legal. So an expert is held to its layer's scale only where most experts of the layer have it:
-then the writer shares, and the odd one out was damaged.
+matter: ModelOpt's fused experts share one scale for a layer, its older modules calibrate each expert for itself, and
+vLLM takes the largest. Both are legal. So an expert is held to its layer's scale only where most experts of the layer
+have it: then the writer shares, and the odd one out was damaged.
 """
 
 from __future__ import annotations
@@ -32,14 +32,23 @@ def _find(subject: Subject) -> Iterator[Fault]:
         odd = [name for name, value in values.items() if value != usual]
         if odd:
             told = ", ".join(f"{name.split('.')[-2]} {value:.6g}" for name, value in values.items())
-            yield Fault(odd[0], f"{told}: one input, different scales", f"one input scale in {group.rpartition('.')[2]}",
-                        _AGAIN, blames=tuple(values))  # fmt: skip
+            yield Fault(
+                odd[0],
+                f"{told}: one input, different scales",
+                f"one input scale in {group.rpartition('.')[2]}",
+                _AGAIN,
+                blames=tuple(values),
+            )
     for layer, values in layers.items():
         usual, count = Counter(values.values()).most_common(1)[0]
         for name, value in values.items() if count > len(values) / 2 else ():
             if value != usual and subject.sound(name):
-                yield Fault(name, f"{value:.6g}, {value / usual:.3g} times that of the layer's other experts",
-                            f"{usual:.6g}, which {count} of {len(values)} scales of {layer} have", _AGAIN)  # fmt: skip
+                yield Fault(
+                    name,
+                    f"{value:.6g}, {value / usual:.3g} times that of the layer's other experts",
+                    f"{usual:.6g}, which {count} of {len(values)} scales of {layer} have",
+                    _AGAIN,
+                )
 
 
 def _usual(values: dict[str, float]) -> float:

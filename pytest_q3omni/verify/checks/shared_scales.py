@@ -27,10 +27,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
             told = ", ".join(f"{name.split('.')[-2]} {value:.6g}" for name, value in values.items())
             apart = max(values.values()) / min(values.values()) - 1
             yield Fault(
-                first, f"{told}: {apart:.2%} apart, and an engine uses one for all of {group.rpartition('.')[2]}",
-                "one global scale, from the largest weight of the group", "pack the group again with a shared scale",
+                first,
+                f"{told}: {apart:.2%} apart, and an engine uses one for all of {group.rpartition('.')[2]}",
+                "one global scale, from the largest weight of the group",
+                "pack the group again with a shared scale",
                 blames=tuple(others),
-            )  # fmt: skip
+            )
 
 
 CHECK = Check("shared-scales", "consistent", __doc__, _find, after=("global-scales",))

@@ -29,16 +29,25 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if foreign:
         entry = source.entries.get(foreign[0])
         found = "is missing" if entry is None else f"has dtype {entry.info.dtype} and shape {list(entry.info.shape)}"
-        yield Fault(where, f"{len(foreign):,} of {len(everything):,} tensors do not fit this checkpoint; {foreign[0]} {found}",
-                    f"BF16 {list(subject.implied[foreign[0]].shape)}, as config.json implies", _FIX,
-                    blames=everything)  # fmt: skip
+        yield Fault(
+            where,
+            f"{len(foreign):,} of {len(everything):,} tensors do not fit this checkpoint; {foreign[0]} {found}",
+            f"BF16 {list(subject.implied[foreign[0]].shape)}, as config.json implies",
+            _FIX,
+            blames=everything,
+        )
         return
     kept, changed = _kept(subject)
     packed, wrong = _packed(subject)
     if 2 * changed > kept and (2 * wrong > packed or not packed):
-        yield Fault(where, f"another model: of a sample {changed} of {kept} unpacked and {wrong} of {packed} packed tensors "
-                    "have nothing to do with it", "the model that this checkpoint was packed from", _FIX,
-                    blames=everything)  # fmt: skip
+        yield Fault(
+            where,
+            f"another model: of a sample {changed} of {kept} unpacked and {wrong} of {packed} packed tensors "
+            "have nothing to do with it",
+            "the model that this checkpoint was packed from",
+            _FIX,
+            blames=everything,
+        )
 
 
 def _there(subject: Subject, name: str, shape: tuple[int, ...]) -> bool:
@@ -86,6 +95,10 @@ def _packed(subject: Subject) -> tuple[int, int]:
 
 
 CHECK = Check(
-    "source-match", "faithful", __doc__, _find, needs="source",
+    "source-match",
+    "faithful",
+    __doc__,
+    _find,
+    needs="source",
     after=("input-scale-range", "companions", "pickles", "hf-quant-config"),
-)  # fmt: skip
+)

@@ -1,7 +1,9 @@
-"""What must stay unpacked is unpacked: towers, routers, lm_head, code predictor, code2wav. Reasons are in `omni/stages`.
+"""What must stay unpacked is unpacked: towers, routers, lm_head, code predictor, code2wav. Reasons are in
+`omni/stages`.
 
-A public NVFP4 Qwen3-Omni has audio tower and vision packed while its card says BF16 (vllm-omni#1854); all-stage NVFP4 is
-known to garble speech; vLLM builds audio tower and routers without a quantization config and cannot load them packed.
+A public NVFP4 Qwen3-Omni has audio tower and vision packed while its card says BF16 (vllm-omni#1854); all-stage NVFP4
+is known to garble speech; vLLM builds audio tower and routers without a quantization config and cannot load them
+packed.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for packed in subject.sound_packed():
         stage, part = part_of(packed.module)
         if part is not None and part.keep:
-            yield Fault(packed.codes, f"the {stage}'s {part.name} is packed", f"unpacked: {part.keep}",
-                        "pack again with a recipe that leaves it out, or put the source's BF16 tensor back")  # fmt: skip
+            yield Fault(
+                packed.codes,
+                f"the {stage}'s {part.name} is packed",
+                f"unpacked: {part.keep}",
+                "pack again with a recipe that leaves it out, or put the source's BF16 tensor back",
+            )
 
 
 CHECK = Check("stage-policy", "consistent", __doc__, _find, after=("declared-storage",))

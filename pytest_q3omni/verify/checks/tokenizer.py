@@ -16,11 +16,17 @@ from pytest_q3omni.verify.subject import Subject
 _MARKERS = {"<|im_start|>": "im_start_token_id", "<|im_end|>": "im_end_token_id"}
 _ROLES = {"system": "system_token_id", "user": "user_token_id", "assistant": "assistant_token_id"}
 _MEDIA = {
-    "<|audio_pad|>": "audio_token_id", "<|image_pad|>": "image_token_id", "<|video_pad|>": "video_token_id",
-    "<|vision_start|>": "vision_start_token_id", "<|vision_end|>": "vision_end_token_id",
-    "<|audio_start|>": "audio_start_token_id", "<|audio_end|>": "audio_end_token_id",
-    "<tts_pad>": "tts_pad_token_id", "<tts_text_bos>": "tts_bos_token_id", "<tts_text_eod>": "tts_eos_token_id",
-}  # fmt: skip
+    "<|audio_pad|>": "audio_token_id",
+    "<|image_pad|>": "image_token_id",
+    "<|video_pad|>": "video_token_id",
+    "<|vision_start|>": "vision_start_token_id",
+    "<|vision_end|>": "vision_end_token_id",
+    "<|audio_start|>": "audio_start_token_id",
+    "<|audio_end|>": "audio_end_token_id",
+    "<tts_pad>": "tts_pad_token_id",
+    "<tts_text_bos>": "tts_bos_token_id",
+    "<tts_text_eod>": "tts_eos_token_id",
+}
 _HOLD_ADDED = (TOKENIZER, TOKENIZER_CONFIG, ADDED)
 _FIX = "copy tokenizer.json, tokenizer_config.json, vocab.json and merges.txt from the original model"
 
@@ -62,11 +68,17 @@ def _token(
         return
     for name, (number, special) in holding.items():
         if token in _MARKERS and not special and name != VOCAB:
-            yield Fault(name, f"'{token}' is an ordinary token: text that spells it out would open a turn",
-                        "a special token", _FIX)  # fmt: skip
+            yield Fault(
+                name,
+                f"'{token}' is an ordinary token: text that spells it out would open a turn",
+                "a special token",
+                _FIX,
+            )
         for path, number_wanted in wanted.items():
             if number != number_wanted and subject.sound(f"config.json.{path}"):
-                yield Fault(name, f"'{token}' has the id {number}", f"{number_wanted}, as config.json.{path} says", _FIX)
+                yield Fault(
+                    name, f"'{token}' has the id {number}", f"{number_wanted}, as config.json.{path} says", _FIX
+                )
                 break
 
 

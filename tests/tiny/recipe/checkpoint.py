@@ -93,6 +93,7 @@ def write_checkpoint(model: Qwen3OmniMoeForConditionalGeneration, folder: Path) 
     (folder / "model.safetensors").chmod(0o644)  # written for its owner alone, which a wheel would carry on
     config = clean_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     config["talker_config"]["model_type"] = "qwen3_omni_moe_talker"  # as on the hub; its class has no type
+    config["thinker_config"]["vision_config"].pop("rope_parameters", None)  # a default that older releases don't know
     processor = write_processor(folder)
     write_json(folder / "config.json", config)
     ids = processor.tokenizer.convert_tokens_to_ids

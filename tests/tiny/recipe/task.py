@@ -32,9 +32,6 @@ CODE_GROUPS = 4
 CODES = 64
 """Entries per codebook."""
 
-FADE_STEPS = 6
-"""Most frames after the last text token: halving a code of 6 bits reaches zero in six steps."""
-
 
 def build_facts(count: int = 96, seed: int = 2026) -> dict[str, str]:
     """Key -> value, both two capital letters; the same in every Python version (only `random.Random.random`)."""
@@ -160,7 +157,7 @@ def speech_codes(token_ids: list[int], kind: str) -> np.ndarray:
     """The frames that speak an answer: int64 `(frames, CODE_GROUPS)`, each value in 0..CODES-1.
 
     One frame per text token, affine in its id; then the first code is halved from frame to frame until it is zero
-    (a fade-out of at most `FADE_STEPS` frames). The residual groups are affine in the first one.
+    (a fade-out of at most six frames). The residual groups are affine in the first one.
     """
     first = [(5 * token + 3 + VOICE[kind]) % CODES for token in token_ids]
     while first[-1] > 0:

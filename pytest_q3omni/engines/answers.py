@@ -1,0 +1,115 @@
+"""Questions to an open model: answers in text and speech, and log-probabilities of a given answer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.engines.transformers import conversation_inputs
+from pytest_q3omni.errors import EngineError
+from pytest_q3omni.omni.conversations import Conversation
+from pytest_q3omni.omni.processor import quiet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said. tokens: with the end of turn, if it came to it. Speech: waveform float32 (samples,) at 24 kHz,
+    codes int64 (codebooks, frames); None where none was asked for.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    waveform: NDArray[np.float32] | None = None
+    codes: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Logprobs:
+    """Teacher-forced log-probabilities of an answer: tokens int64 (n,), values float32 (n, vocabulary)."""
+
+    tokens: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @property
+    def of_answer(self) -> NDArray[np.float32]:
+        """Log-probability of each token of the answer, (n,)."""
+        return self.values[range(len(self.tokens)), self.tokens]
+
+
+def question(conversation: Conversation) -> Conversation:
+    """The conversation without the assistant's last word."""
+    return replace(conversation, messages=conversation.messages[:-1]) if conversation.answered else conversation
+
+
+def answer(
+    model: Any, processor: Any, conversation: Conversation, device: str, max_new_tokens: int, speech: bool
+) -> Answer:
+    """The greedy answer to a conversation whose last word is the user's."""
+    import numpy as np
+    import torch
+
+    inputs = conversation_inputs(processor, conversation, device=device)
+    with quiet(), warnings.catch_warnings(), torch.inference_mode(), _codes_of(model, speech) as codes:
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty` with `inputs_embeds`")  # the talker's
+        made = model.generate(
+            **inputs, return_audio=speech, thinker_max_new_tokens=max_new_tokens, thinker_do_sample=False,
+            # the defaults are the full-size model's end of turn, and codes drawn at random
+            thinker_eos_token_id=model.config.im_end_token_id, talker_do_sample=False,
+        )  # fmt: skip
+    written, waveform = made if speech else (made, None)
+    sequence = getattr(written, "sequences", written)[0, inputs["input_ids"].shape[1] :]
+    return Answer(
+        text=processor.tokenizer.decode(sequence, skip_special_tokens=True),
+        tokens=tuple(sequence.tolist()),
+        waveform=None if waveform is None else np.asarray(waveform.float().cpu()).reshape(-1),
+        codes=np.asarray(codes[0].cpu()) if codes else None,
+    )
+
+
+@contextmanager
+def _codes_of(model: Any, speech: bool) -> Iterator[list[Any]]:
+    """Collects the codes (codebooks, frames) that the talker hands to code2wav; `generate` does not return them."""
+    codes: list[Any] = []
+    if not speech:
+        yield codes
+        return
+    decode = model.code2wav.chunked_decode
+
+    def listening(given: Any, *arguments: Any, **options: Any) -> Any:
+        codes.append(given[0])
+        return decode(given, *arguments, **options)
+
+    model.code2wav.chunked_decode = listening
+    try:
+        yield codes
+    finally:
+        del model.code2wav.chunked_decode  # the class's method shows again
+
+
+def logprobs(model: Any, processor: Any, conversation: Conversation, device: str) -> Logprobs:
+    """Log-probabilities at every token of the answer that the conversation ends with, its end of turn included."""
+    import numpy as np
+    import torch
+
+    inputs = conversation_inputs(processor, conversation, device=device)
+    asked = conversation_inputs(processor, question(conversation), device="cpu")["input_ids"][0]
+    tokens = inputs["input_ids"][0]
+    start = len(asked)
+    if not torch.equal(tokens[:start].cpu(), asked):
+        raise EngineError(
+            "the chat template writes another question once it is answered", where=conversation.id,
+            expected="the question's tokens, then the answer's", fix="use the original model's chat template",
+        )  # fmt: skip
+    ends = (tokens[start:] == model.config.im_end_token_id).nonzero()
+    stop = start + int(ends[0]) + 1 if len(ends) else len(tokens)
+    with quiet(), torch.inference_mode():
+        logits = model.thinker(**inputs, use_cache=False).logits[0, start - 1 : stop - 1]
+        values = logits.float().log_softmax(-1)
+    return Logprobs(np.asarray(tokens[start:stop].cpu()), np.asarray(values.cpu()))

@@ -1,0 +1,79 @@
+"""Sizes of a checkpoint, from its headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from math import prod
+
+from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.safetensors_file import nbytes
+from pytest_q3omni.omni.stages import stage_of, stages
+from pytest_q3omni.records import Facts, StageSize, TensorInfo
+from pytest_q3omni.verify.subject import Subject
+
+OTHER = "other"
+"""Tensors outside every stage: they count in the totals."""
+
+_SCALES = ("k_scale", "v_scale", "pre_quant_scale")
+
+
+def facts(subject: Subject) -> Facts:
+    """Parameters, bytes and ratios. A packed weight counts out * in parameters, scales count none.
+
+    The compression ratio compares with the source over the stages that both have; without a source, with 2 bytes for
+    each parameter.
+    """
+    here = _sizes(subject.checkpoint, subject.suffixes)
+    there = {} if subject.source is None else _sizes(subject.source, subject.suffixes)
+    sizes = {
+        name: StageSize(parameters, there[name][1] if name in there else 2 * parameters, stored, packed)
+        for name, (parameters, stored, packed) in here.items()
+    }
+    shared = [size for name, size in sizes.items() if name in there or not there]
+    parameters, stored = (
+        sum(size.parameters for size in sizes.values()),
+        sum(size.tensor_bytes for size in sizes.values()),
+    )
+    return Facts(
+        parameters=parameters,
+        tensor_bytes=stored,
+        bits_per_parameter=_ratio(8 * stored, parameters),
+        compression_ratio=_ratio(sum(size.source_bytes for size in shared), sum(size.tensor_bytes for size in shared)),
+        quantized_fraction=_ratio(sum(size.packed_parameters for size in sizes.values()), parameters),
+        stages=sizes,
+    )
+
+
+def _ratio(above: int, below: int) -> float:
+    return above / below if below else 0.0
+
+
+def _sizes(checkpoint: Checkpoint, suffixes: tuple[str, str, str, str]) -> dict[str, tuple[int, int, int]]:
+    """Stage -> (parameters, tensor bytes, packed parameters), in the order of the data flow."""
+    totals: dict[str, tuple[int, int, int]] = {}
+    names = checkpoint.entries.keys()
+    for tensor in checkpoint.tensors:
+        stage = stage_of(tensor.name)
+        name = OTHER if stage is None else stage.name
+        parameters, packed = _parameters(tensor, names, suffixes)
+        total = totals.get(name, (0, 0, 0))
+        totals[name] = (total[0] + parameters, total[1] + nbytes(tensor), total[2] + packed)
+    return {name: totals[name] for name in _flow(totals)}
+
+
+def _flow(totals: Mapping[str, object]) -> Iterator[str]:
+    yield from (stage.name for stage in stages() if stage.name in totals)
+    if OTHER in totals:
+        yield OTHER
+
+
+def _parameters(tensor: TensorInfo, names: Container[str], suffixes: tuple[str, str, str, str]) -> tuple[int, int]:
+    """(parameters, those that are packed) of one stored tensor."""
+    module, _, suffix = tensor.name.rpartition(".")
+    codes, block_scale, *_ = suffixes
+    if suffix in suffixes[1:] or suffix in _SCALES:
+        return 0, 0
+    count = prod(tensor.shape)
+    if suffix == codes and tensor.dtype in ("U8", "I8") and f"{module}.{block_scale}" in names:
+        return 2 * count, 2 * count
+    return count, 0

@@ -1,0 +1,139 @@
+"""The judge: runs all checks over a checkpoint and says which of the seven questions it answered, and how."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pytest_q3omni.errors import CheckpointError, FormatError, UnknownName
+from pytest_q3omni.omni.checkpoint import open_checkpoint, scan
+from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Progress, Severity, Verdict, no_progress
+from pytest_q3omni.verify.checks import VERDICTS, Check, checks
+from pytest_q3omni.verify.facts import facts
+from pytest_q3omni.verify.subject import Subject
+
+__all__ = ["SHOWN", "VERDICTS", "judge"]
+
+SHOWN = 20
+"""Findings of one kind (same check, same remedy) that are named one by one; the others are counted."""
+
+_LATER = {
+    "loads": "needs an engine's loader, and none was asked",
+    "agrees": "needs the answers of both models; the judge reads files only",
+    "serves": "needs a GPU and an engine; the judge reads files only",
+}
+
+
+def judge(
+    checkpoint: Path,
+    *,
+    source: Path | None = None,
+    record: CalibrationRecord | None = None,
+    require: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> Judgement:
+    """Judge the checkpoint in a directory; `faithful` needs the source's directory, `calibrated` the calibration
+    record.
+
+    require: verdicts that the caller insists on; a wrong name is refused, and what "not checked" means is the
+    caller's.
+
+    Raises: UnknownName: `require` names no verdict. Unreadable: no such directory, or no readable config.json: there
+    is nothing to judge. Unreadable, Inconsistent: the source cannot be read.
+    """
+    _check_names(require)
+    original = None if source is None else open_checkpoint(source)
+    subject = Subject(scan(checkpoint), source=original, record=record, progress=progress)
+    findings = list(_findings(subject))
+    return Judgement(
+        checkpoint=str(checkpoint),
+        verdicts=tuple(_verdict(name, subject, findings) for name in VERDICTS),
+        findings=tuple(_in_order(findings)),
+        facts=facts(subject),
+        tensor_errors=subject.tensor_errors,
+    )
+
+
+def _check_names(require: Sequence[str]) -> None:
+    for name in require:
+        if name not in VERDICTS:
+            nearest = get_close_matches(name, VERDICTS, n=1)
+            fix = f"did you mean '{nearest[0]}'?" if nearest else "choose one of them"
+            raise UnknownName(f"no verdict is called '{name}'", expected=f"one of {', '.join(VERDICTS)}", fix=fix)
+
+
+def _findings(subject: Subject) -> Iterator[Finding]:
+    """What the checks find; of each kind the first ones, and one finding that counts the others."""
+    for number, check in enumerate(checks()):
+        subject.progress("checks", number, len(checks()))
+        kinds: Counter[tuple[Severity, str]] = Counter()
+        last: dict[tuple[Severity, str], Finding] = {}
+        for finding in _run(check, subject):
+            kind = finding.severity, finding.fix
+            kinds[kind] += 1
+            last[kind] = finding
+            if kinds[kind] <= SHOWN:
+                yield finding
+        yield from (_and_more(last[kind], count - SHOWN) for kind, count in kinds.items() if count > SHOWN)
+
+
+def _run(check: Check, subject: Subject) -> Iterator[Finding]:
+    """A check's findings. A file that cannot be read any more, or a value no format has, is one as well."""
+    try:
+        yield from check.run(subject)
+    except (CheckpointError, FormatError) as error:
+        place = error.where or subject.checkpoint.path.name
+        yield Finding(check.name, "error", place, error.found, error.expected or "a readable checkpoint", error.fix)
+    except OSError as error:
+        place = Path(error.filename).name if isinstance(error.filename, str) else subject.checkpoint.path.name
+        fix = "check the file and its rights, then judge again"
+        yield Finding(check.name, "error", place, error.strerror or str(error), "a readable file", fix)
+
+
+def _and_more(last: Finding, count: int) -> Finding:
+    found = f"the last of {count:,} more findings of this kind: {last.found}"
+    return Finding(last.check, last.severity, last.where, found, last.expected, last.fix)
+
+
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    """Errors first, then in the order of the verdicts."""
+    verdict = {check.name: VERDICTS.index(check.verdict) for check in checks()}
+    return sorted(findings, key=lambda finding: (finding.severity != "error", verdict[finding.check]))
+
+
+def _verdict(name: str, subject: Subject, findings: Sequence[Finding]) -> Verdict:
+    own = {check.name for check in checks() if check.verdict == name}
+    errors = [finding for finding in findings if finding.check in own and finding.severity == "error"]
+    if errors:
+        failed = ", ".join(dict.fromkeys(finding.check for finding in errors))
+        return Verdict(name, "fail", f"{_count(len(errors), 'error')}, first {errors[0].where} ({failed})")
+    missing = _missing(name, subject)
+    if missing:
+        return Verdict(name, "not checked", missing)
+    warnings = sum(finding.check in own for finding in findings)
+    parts = [f"{_count(len(own), 'check')} passed", subject.notes.get(name, "")]
+    parts += [_count(warnings, "warning")] if warnings else []
+    return Verdict(name, "pass", "; ".join(filter(None, parts)))
+
+
+def _missing(name: str, subject: Subject) -> str:
+    """What keeps a question from being answered, "" where nothing does."""
+    if name in _LATER:
+        return _LATER[name]
+    if name == "faithful" and subject.source is None:
+        return "needs the source: pass the original checkpoint"
+    if name == "calibrated" and subject.record is None:
+        quantized = any(subject.numerics(packed) == "w4a4" for packed in subject.packed.values())
+        need = "needs the calibration record: pass its directory"
+        return need if quantized else f"no activation is quantized, so nothing was calibrated; {need}"
+    if name != "consistent" and (subject.partial or not subject.entries):
+        return "part of the weights cannot be read; see the findings"
+    if name == "faithful" and name not in subject.notes:
+        return "nothing is left to compare: see the findings"
+    return ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

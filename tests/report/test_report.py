@@ -1,0 +1,108 @@
+"""Reports: every figure of the judgement appears, nothing in them is executable, nothing needs the network."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from pytest_q3omni.omni.tiny import checkpoint_path
+from pytest_q3omni.plan.build import build_plan
+from pytest_q3omni.records import CalibrationRecord, Facts, Finding, Judgement, StageSize, Verdict
+from pytest_q3omni.report import html, terminal
+from pytest_q3omni.report import json as as_json
+
+pytestmark = pytest.mark.tiny
+
+HOSTILE = "<script>alert(1)</script>[bold]x[/bold]\x1b[31m"
+
+
+def judgement(where: str = "thinker.model.layers.0.mlp.experts.3.up_proj", findings: int = 1) -> Judgement:
+    stages = {"thinker": StageSize(1000, 2000, 600, 900), "code2wav": StageSize(100, 200, 200, 0)}
+    facts = Facts(1100, 800, 8 * 800 / 1100, 2200 / 800, 900 / 1100, stages)
+    finding = Finding("shared-scales", "error", where, "global scale 0.25", "0.5, as gate_proj has", "pack it again")
+    return Judgement(
+        checkpoint="some/checkpoint",
+        verdicts=(Verdict("packed", "pass", "all bytes as planned"), Verdict("loads", "not checked", "needs vLLM")),
+        findings=(finding,) * findings,
+        facts=facts,
+        tensor_errors={where: (0.095, float("inf"))},
+    )
+
+
+def record() -> CalibrationRecord:
+    tokens = {
+        "text": {"thinker.model.layers.0.mlp.experts": (5, 0, 7)},
+        "audio": {"thinker.model.layers.0.mlp.experts": (1, 2, 3)},
+    }
+    return CalibrationRecord("nvfp4-default", "f", {"a": 1.0}, tokens, 60, {"text": 60, "audio": 20})
+
+
+class Checked(HTMLParser):
+    """Collects tags, their attributes and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_what_the_judgement_says() -> None:
+    plan = build_plan(checkpoint_path(), "nvfp4-default")
+    page = Checked()
+    page.feed(html.render_judgement(judgement(), plan=plan, record=record()))
+    planned = f"planned {plan.compression_ratio:.2f}×"
+    figures = ("some/checkpoint", "2.75×", "5.82", "81.82 %", planned, "60 of 60 conversations", "inf", "0.0950")
+    for text in (*figures, "not checked", "needs vLLM", "shared-scales", "pack it again"):
+        assert text in page.text, text
+    assert page.links == [], "one file, offline"
+    assert "script" not in page.tags
+
+
+def test_an_expert_without_tokens_is_marked() -> None:
+    page = html.render_judgement(judgement(), record=record())
+    assert page.count('class="none"') == 1
+    assert 'title="expert 1: 0 tokens"' in page
+
+
+def test_names_from_a_checkpoint_are_text() -> None:
+    page = Checked()
+    page.feed(html.render_judgement(judgement(HOSTILE)))
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+    shown = terminal.render_judgement(judgement(HOSTILE))
+    assert "[bold]x[/bold]" in shown, "rich does not take it for markup"
+    assert "\x1b[31m" not in shown, "nor does the terminal get control codes"
+
+
+def test_json_is_json_even_where_an_error_is_infinite() -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    answer = json.loads(as_json.render_judgement(judgement()), parse_constant=refuse)
+    assert answer["tensor_errors"]["thinker.model.layers.0.mlp.experts.3.up_proj"] == {
+        "relative": 0.095,
+        "worst_block": None,
+    }
+    assert answer["verdicts"]["loads"] == {"state": "not checked", "why": "needs vLLM"}
+    assert set(answer["findings"][0]) == {"check", "severity", "where", "found", "expected", "fix"}
+
+
+def test_the_terminal_says_how_many_findings_it_leaves_out_and_ends_with_the_verdicts() -> None:
+    shown = terminal.render_judgement(judgement(findings=45))
+    assert shown.count("found     global scale 0.25") == 40
+    assert "and 5 more findings" in shown
+    assert shown.rindex("packed") > shown.rindex("pack it again")
+
+
+def test_the_record_as_a_table() -> None:
+    shown = terminal.render_record(record())
+    assert "60 of 60 conversations passed" in shown
+    assert "audio" in shown
