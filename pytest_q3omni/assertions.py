@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,9 @@ _judged: ContextVar[list[Judgement] | None] = ContextVar("q3omni_judged", defaul
 _MOST = 16 / 4.5
 """NVFP4 has 4 bits a weight and 8 for 16 weights: no checkpoint is ever smaller than its BF16 by more than this."""
 
+_REACH = "Fix: calibrate with conversations that reach this layer"
+_ALL = "all modalities"
+_OPEN = "not checked"
 _NAMED = 5  # modules of one kind that a message names; the others are counted
 
 
@@ -115,7 +119,7 @@ def assert_calibrated(record_or_checkpoint: _Record, *, at_least_samples: int | 
     if record.samples_passed < least:
         findings.append(f"{record.samples_passed} samples passed; expected at least {least}. Fix: add conversations")
     bad = {site: amax for site, amax in record.input_amax.items() if not (math.isfinite(amax) and amax > 0)}
-    findings += [f"{site}: input amax {amax}; expected a finite number above 0" for site, amax in bad.items()]
+    findings += [f"{site}: input amax {amax}; expected a finite number above 0. {_REACH}" for site, amax in bad.items()]
     findings += _scales_without_data(record_or_checkpoint, record)
     if findings:
         shown = f"{record.samples_passed} of {record.samples_total} samples passed, at_least_samples is {least}"
@@ -171,6 +175,8 @@ def assert_chatml(prompt_or_messages: str | Iterable[Mapping[str, Any]]) -> Meas
         turns = {role: prompt_or_messages.count(f"<|im_start|>{role}") for role in ROLES}
     else:
         prompt_or_messages = list(getattr(prompt_or_messages, "messages", prompt_or_messages))
+        if not all(isinstance(message, Mapping) for message in prompt_or_messages):
+            raise InvalidRequest("a message that is no mapping", expected='{"role": ..., "content": ...}')
         turns = {role: sum(message.get("role") == role for message in prompt_or_messages) for role in ROLES}
     try:
         if isinstance(prompt_or_messages, str):
@@ -208,9 +214,10 @@ def assert_verified(
     errors = [finding for finding in judgement.findings if finding.severity == "error"]
     states = {verdict.name: verdict.state for verdict in judgement.verdicts}
     details = {"verdicts": states, "findings": judgement.findings, "facts": judgement.facts}
-    unchecked = [f"{name}: not checked, {judgement.verdict(name).why}" for name in require if states[name] == "not checked"]
+    asked = (judgement.verdict(name) for name in dict.fromkeys(require))
+    unchecked = [f"{verdict.name}: required, not checked: {verdict.why}" for verdict in asked if verdict.state == _OPEN]
     if errors or unchecked:
-        shown = f"{len(errors)} errors; " + ", ".join(f"{name} {state}" for name, state in states.items() if state != "not checked")
+        shown = ", ".join(f"{name} {state}" for name, state in states.items() if state != _OPEN)
         _fail("assert_verified", place, shown, [*map(str, judgement.findings), *unchecked])
     return Measurement("errors", len(errors), 0, "errors", details)
 
@@ -235,7 +242,7 @@ def _place(given: _Record) -> object:
 
 def _bound(name: str, value: object, *, most: float, why: str, unit: str = "") -> float:
     """A bound in (0, most]; anything else would pass or fail whatever the checkpoint is."""
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not 0 < number <= most:
         expected = f"above 0{unit}, at most {most:.4g}{unit} ({why})"
         raise InvalidRequest(f"{name}={value!r}", expected=expected, fix="`q3omni plan` says what recipes reach")
@@ -243,9 +250,9 @@ def _bound(name: str, value: object, *, most: float, why: str, unit: str = "") -
 
 
 def _count(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise InvalidRequest(f"{name}={value!r}", expected="a whole number above 0", fix="leave it out for the default")
-    return value
+    return int(value)
 
 
 def _share(part: int, whole: int) -> float:
@@ -293,7 +300,7 @@ def _planned_fraction(subject: Subject) -> float:
 
 
 def _smaller(subject: Subject, planned_enough: bool) -> list[str]:
-    """Why the checkpoint is larger than asked: modules that are not packed as declared, or a plan that cannot reach it."""
+    """Why the checkpoint is larger than asked: modules not packed as declared, or a plan that cannot reach it."""
     declared = {module: numerics for module, *_, numerics in _declared(subject) if numerics}
     unpacked = [module for module in declared if module not in subject.packed]
     findings = []
@@ -306,7 +313,8 @@ def _smaller(subject: Subject, planned_enough: bool) -> list[str]:
     if not declared:
         findings.append("config.json declares no packed module. Fix: pack it, `q3omni quantize SRC OUT --recipe R`")
     elif not planned_enough:
-        findings.append("its plan does not reach the bound. Fix: a recipe that packs more (`q3omni plan`), or this bound")
+        fix = "choose a recipe that packs more (`q3omni plan` compares them), or lower the bound"
+        findings.append(f"packed as planned, and the plan does not reach the bound. Fix: {fix}")
     return findings or ["tensors are larger than planned. Fix: `q3omni verify` names them"]
 
 
@@ -329,12 +337,11 @@ def _scales_without_data(given: _Record, record: CalibrationRecord) -> list[str]
     names = open_checkpoint(_path(given)).entries
     modules = (name.removesuffix(".input_scale") for name in names if name.endswith(".input_scale"))
     sites = dict.fromkeys(site for site in map(input_site, modules) if site not in record.input_amax)
-    fix = "Fix: calibrate with conversations that reach this layer, and pack again"
-    return [f"{site}: an input scale, and no amax in the record. {fix}" for site in sites]
+    return [f"{site}: an input scale, and no amax in the record. {_REACH}, and pack again" for site in sites]
 
 
 def _tokens(record: CalibrationRecord, modalities: Iterable[str] | None) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Modality -> layer -> tokens per expert; "" sums over all modalities."""
+    """Modality -> layer -> tokens per expert; `_ALL` sums over all modalities."""
     if modalities is not None:
         chosen = [modalities] if isinstance(modalities, str) else list(modalities)
         for name in chosen:
@@ -346,12 +353,12 @@ def _tokens(record: CalibrationRecord, modalities: Iterable[str] | None) -> dict
     for layers in record.expert_tokens.values():
         for layer, experts in layers.items():
             total[layer] = tuple(map(sum, zip(total.get(layer, (0,) * len(experts)), experts, strict=True)))
-    return {"": total}
+    return {_ALL: total}
 
 
 def _uncovered(kind: str, layer: str, experts: Sequence[int], least: int) -> str:
     short = [number for number, count in enumerate(experts) if count < least]
     named = ", ".join(f"{number} ({experts[number]})" for number in short[:_NAMED])
     rest = f" and {len(short) - _NAMED} more" if len(short) > _NAMED else ""
-    tokens, fix = (f"{kind} tokens", f"add conversations with {kind}") if kind else ("tokens", "add conversations")
-    return f"{layer}: experts {named}{rest} saw fewer than {least} {tokens}. Fix: {fix}"
+    tokens, fix = ("tokens", "more conversations") if kind == _ALL else (f"{kind} tokens", f"conversations with {kind}")
+    return f"{layer}: too few tokens in experts {named}{rest}; expected at least {least} {tokens} each. Fix: add {fix}"

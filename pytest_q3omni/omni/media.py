@@ -25,6 +25,7 @@ MAX_SECONDS = 3600
 MAX_FRAMES = 1 << 28
 """Bounds of a recording by duration and by samples per channel: 3600 s at 48 kHz are 1.7e8."""
 
+_IMAGE_FORMATS = ("PNG", "JPEG")
 _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Pillow's modes with 8 bits a channel. Pillow clips 16-bit ones to white when it converts them."""
 
@@ -58,12 +59,14 @@ def decode_image(source: Source, *, where: str = "") -> Any:
     place = _place(source, where)
     fix = "save it again as PNG or JPEG with 8 bits a channel"
     try:
-        with Image.open(_stream(source), formats=("PNG", "JPEG")) as image:
+        with Image.open(_stream(source), formats=_IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 found = f"{image.width} x {image.height} pixels"
                 raise InvalidRequest(found, where=place, expected=f"at most {MAX_PIXELS} pixels", fix="make it smaller")
             if image.mode not in _IMAGE_MODES:
                 raise InvalidRequest(f"mode {image.mode}", where=place, expected="8 bits a channel", fix=fix)
+            image.verify()  # checksums and end of a PNG, which decoding does not look at; the image is used up then
+        with Image.open(_stream(source), formats=_IMAGE_FORMATS) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.has_transparency_data:
                 layer = upright.convert("RGBA")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.derive.weights import fused_groups, group_scale, input_scale
 from pytest_q3omni.errors import InvalidRequest
@@ -144,10 +144,12 @@ class Packer:
             yield start, self.source.read(tensor.source.name, start=start, stop=min(total, start + step))
 
 
-def _rows(raw: Bytes, tensor: TensorPlan) -> NDArray[np.generic]:
+def _rows(raw: Bytes, tensor: TensorPlan) -> NDArray[Any]:
+    """Raw bytes as BF16 rows of a weight, (rows, in)."""
     import ml_dtypes
 
-    return raw.view(ml_dtypes.bfloat16).reshape(-1, tensor.source.shape[1])
+    rows: NDArray[Any] = raw.view(ml_dtypes.bfloat16).reshape(-1, tensor.source.shape[1])
+    return rows
 
 
 def _place(tensor: TensorPlan, start: int) -> str:

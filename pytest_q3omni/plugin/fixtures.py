@@ -63,9 +63,12 @@ def _ask(request: pytest.FixtureRequest, question: Callable[[Store], _Wanted]) -
     try:
         return question(request.config.stash[STORE])
     except Unavailable as reason:
-        pytest.skip(str(reason))
+        skip, text = True, str(reason)
     except Q3OmniError as error:
-        pytest.fail(str(error), pytrace=False)
+        skip, text = False, str(error)
+    if skip:  # outside the handlers: what is raised there shows the error that it replaces, too
+        pytest.skip(text)
+    pytest.fail(text, pytrace=False)
 
 
 def _need_transformers() -> None:

@@ -53,7 +53,8 @@ def run(samples):
 
 
 def enabled(model):
-    quantizers = ((name, module) for name, module in model.named_modules() if type(module).__name__ == "TensorQuantizer")
+    named = model.named_modules()
+    quantizers = ((name, module) for name, module in named if type(module).__name__ == "TensorQuantizer")
     return {name for name, module in quantizers if module.is_enabled}
 
 

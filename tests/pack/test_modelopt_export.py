@@ -1,13 +1,12 @@
 """ModelOpt's own exporter is the oracle: our thinker tensors, written as one file, are its file byte for byte.
 
-ModelOpt cannot export the whole model; it can export the thinker alone, with the audio tower left out. Its exporter works
-on the model in memory, ours on files and a record: they share nothing but the calibration.
+ModelOpt cannot export the whole model; it can export the thinker alone, with the audio tower left out. Its exporter
+works on the model in memory, ours on files and a record: they share nothing but the calibration.
 """
 
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ SAMPLES = slice(0, 60, 6)  # ten conversations of all modalities
 
 
 @pytest.fixture(scope="module", params=["NVFP4_DEFAULT_CFG", "W4A16 experts"])
-def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any, str]]:
+def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, str]:
     """ModelOpt's export of the tiny thinker, the record of the same run, and the recipe it corresponds to."""
     from modelopt.torch.export import export_hf_checkpoint
 
@@ -61,7 +60,7 @@ def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     home = tmp_path_factory.mktemp("oracle")
     model.thinker.config.architectures = ["Qwen3OmniMoeThinkerForConditionalGeneration"]
     export_hf_checkpoint(model.thinker, export_dir=str(home))
-    yield home / "model.safetensors", record, recipe
+    return home / "model.safetensors", record, recipe
 
 
 def as_one_thinker_file(checkpoint: Checkpoint) -> bytes:

@@ -1,0 +1,12 @@
+"""A quant_algo that engines cannot serve."""
+
+from pathlib import Path
+
+from _checkpoint_edit import CONFIG, Fault, edit_quantization
+
+
+def break_(directory: Path) -> None:
+    edit_quantization(directory, lambda block: block.update(quant_algo="NVFP4_SVD"))
+
+
+FAULT = Fault("declaration", f"{CONFIG}.quant_algo", "configuration", break_)
