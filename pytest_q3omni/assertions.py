@@ -208,9 +208,7 @@ def assert_verified(
 
     place = _path(checkpoint)
     judgement = api.verify(place, source=_optional(source), record=_optional(record), require=require)
-    collected = _judged.get()
-    if collected is not None:
-        collected.append(judgement)
+    _hear(judgement)
     errors = [finding for finding in judgement.findings if finding.severity == "error"]
     states = {verdict.name: verdict.state for verdict in judgement.verdicts}
     details = {"verdicts": states, "findings": judgement.findings, "facts": judgement.facts}
@@ -220,6 +218,13 @@ def assert_verified(
         shown = ", ".join(f"{name} {state}" for name, state in states.items() if state != _OPEN)
         _fail("assert_verified", place, shown, [*map(str, judgement.findings), *unchecked])
     return Measurement("errors", len(errors), 0, "errors", details)
+
+
+def _hear(judgement: Judgement) -> None:
+    """Let --q3omni-report know of a judgement."""
+    collected = _judged.get()
+    if collected is not None:
+        collected.append(judgement)
 
 
 def _fail(name: str, place: object, shown: str, findings: Sequence[str]) -> None:

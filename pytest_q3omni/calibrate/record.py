@@ -42,10 +42,12 @@ def encode_record(record: CalibrationRecord) -> dict[str, bytes]:
     modules = sorted({module for tokens in record.expert_tokens.values() for module in tokens})
     arrays = {_AMAX: np.array([record.input_amax[site] for site in sites], "<f4")}
     for modality, tokens in record.expert_tokens.items():
-        if sorted(tokens) != modules or len({len(counts) for counts in tokens.values()}) > 1:
+        widths = {len(counts) for counts in tokens.values()} or {0}
+        if sorted(tokens) != modules or len(widths) > 1:
             expected = "the same experts for every modality and layer"
             raise Inconsistent(f"experts that differ ({modality})", where="record", expected=expected)
-        arrays[_TOKENS + modality] = np.array([tokens[module] for module in modules], "<i8").reshape(len(modules), -1)
+        counts = np.array([tokens[module] for module in modules], "<i8")
+        arrays[_TOKENS + modality] = counts.reshape(len(modules), widths.pop())
     kinds = {"f": "F32", "i": "I64"}
     infos = [TensorInfo(name, kinds[array.dtype.kind], array.shape) for name, array in arrays.items()]
     planned = layout(infos)
@@ -150,7 +152,7 @@ def load_record(path: Path) -> CalibrationRecord:
         samples_total=_field(described, "samples_total", int, place),
         samples=_table(described, "samples", int, place),
         failures=tuple(
-            SampleFailure(_field(item, "sample", str, place), _field(item, "cause", str, place))
+            SampleFailure(*(_field(item, key, str, f"{place}: failures") for key in ("sample", "cause")))
             for item in _field(described, "failures", list, place)
         ),
         versions=_table(described, "versions", str, place),
@@ -167,7 +169,7 @@ def _field(values: Any, key: str, kind: type[T], place: str) -> T:
 
 def _table(values: Any, key: str, kind: type[T], place: str) -> dict[str, T]:
     table = _field(values, key, dict, place)
-    return {str(name): _field(table, name, kind, place) for name in table}
+    return {str(name): _field(table, name, kind, f"{place}: {key}") for name in table}
 
 
 def _names(values: Any, key: str, place: str) -> list[str]:

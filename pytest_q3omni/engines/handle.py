@@ -50,7 +50,7 @@ class ModelHandle:
             self._check_numerics(numerics)
 
     def __repr__(self) -> str:
-        return f"ModelHandle({str(self.path)!r}, {self.numerics}, {'open' if self._model is not None else 'closed'})"
+        return f"ModelHandle({str(self.path)!r}, {'closed' if self._model is None else 'open'})"
 
     def _check_numerics(self, asked: Numerics) -> None:
         made_for = file_numerics(self._checkpoint, self._packed)
@@ -184,6 +184,11 @@ class ModelHandle:
             )  # fmt: skip
         with self.loaded(speech=self._speaking) as model:
             return logprobs(model, self.processor, asked, self.device)
+
+
+def open_models() -> tuple[ModelHandle, ...]:
+    """The handles whose models are in memory, the longest unused first."""
+    return tuple(_OPEN)
 
 
 def _conversation(given: Conversation | Messages) -> Conversation:

@@ -179,7 +179,7 @@ def _weight_files(path: Path, index: Mapping[str, str] | None, problems: list[Ch
         if Path(name).name != name or not _inside(file, path):
             fix = "replace the link by the file; a checkpoint must not reach outside itself"
             problems.append(Inconsistent("leaves the checkpoint's directory", where=str(file), fix=fix))
-        elif not file.exists():
+        elif not _exists(file):
             fix = f"copy {name} into the checkpoint, or write the index again"
             problems.append(Unreadable("named by the index, does not exist", where=str(file), fix=fix))
         else:
@@ -189,10 +189,19 @@ def _weight_files(path: Path, index: Mapping[str, str] | None, problems: list[Ch
 
 def _inside(file: Path, path: Path) -> bool:
     """True where `file` resolves into its directory or, in the hub cache's layout, into that repository's own blobs."""
-    target = file.resolve()
-    home = path.resolve()
+    try:
+        target, home = file.resolve(), path.resolve()
+    except (OSError, ValueError, RuntimeError):  # a name that no file system takes, links in a circle
+        return False
     blobs = home.parent.parent / "blobs"
     return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except (OSError, ValueError):  # a name too long
+        return False
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -55,13 +55,15 @@ def normalise(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping) and key not in ("rope_scaling", "rope_parameters", "quantization_config"):
             value = normalise(value)
         result[_RENAMED.get(key, key)] = value
-    if "rope_theta" in result or result.get("rope_scaling"):
-        scaling = dict(result.pop("rope_scaling", None) or {})
+    flat, nested = (result.get(key) or {} for key in ("rope_scaling", "rope_parameters"))
+    if ("rope_theta" in result or flat) and isinstance(flat, Mapping) and isinstance(nested, Mapping):
+        scaling = dict(flat)
+        result.pop("rope_scaling", None)
         kind = scaling.pop("rope_type", scaling.pop("type", "default"))
         scaling.pop("type", None)
         theta = result.pop("rope_theta", None)
         rope = {"rope_type": kind, **scaling, **({} if theta is None else {"rope_theta": theta})}
-        result["rope_parameters"] = {**rope, **(result.get("rope_parameters") or {})}
+        result["rope_parameters"] = {**rope, **nested}
     return result
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_q3omni import assertions
 from pytest_q3omni.plugin import workers
-from pytest_q3omni.records import Facts, Finding, Judgement, StageSize, Verdict
+from pytest_q3omni.records import CalibrationRecord, Facts, Finding, Judgement, StageSize, Verdict
 from pytest_q3omni.schema import SCHEMA, judgement_json
 
 _SENT = "q3omni_judgements"
@@ -24,7 +24,7 @@ class Reporting:
     def __init__(self, config: pytest.Config, file: Path) -> None:
         self._config, self._file = config, file
         self._judged: list[Judgement] = []
-        self._outcome = ""
+        self._outcome: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
@@ -49,16 +49,28 @@ class Reporting:
         else:
             self._outcome = self._write(merged(self._judged))
 
-    def _write(self, judgements: list[Judgement]) -> str:
+    def _write(self, judgements: list[Judgement]) -> list[str]:
+        """One JSON file for all, or a page for each; says what is where."""
         if not judgements:
-            return f"nothing was judged (no assert_verified ran): {self._file} not written"
+            return [f"nothing was judged (no assert_verified ran): {self._file} not written"]
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(_render(judgements, self._file.suffix.lower()), encoding="utf-8")
-        return f"judgement of {', '.join(judgement.checkpoint for judgement in judgements)} written to {self._file}"
+        if self._file.suffix.lower() == ".json":
+            found = {"schema": SCHEMA, "judgements": [judgement_json(judgement) for judgement in judgements]}
+            self._file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            return [f"judgement of {judgement.checkpoint} written to {self._file}" for judgement in judgements]
+        return [self._write_page(number, judgement) for number, judgement in enumerate(judgements, start=1)]
+
+    def _write_page(self, number: int, judgement: Judgement) -> str:
+        from pytest_q3omni.report import html
+
+        file = self._file if number == 1 else self._file.with_stem(f"{self._file.stem}-{number}")
+        file.write_text(html.render_judgement(judgement, record=_record(judgement)), encoding="utf-8")
+        return f"judgement of {judgement.checkpoint} written to {file}"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the report is."""
-        terminalreporter.write_line(f"q3omni: {self._outcome}")
+        for line in self._outcome:
+            terminalreporter.write_line(f"q3omni: {line}")
 
 
 def merged(judgements: Iterable[Judgement]) -> list[Judgement]:
@@ -75,13 +87,15 @@ def _checked(judgement: Judgement) -> int:
     return sum(verdict.state != "not checked" for verdict in judgement.verdicts)
 
 
-def _render(judgements: list[Judgement], suffix: str) -> str:
-    if suffix == ".json":
-        found = {"schema": SCHEMA, "judgements": [judgement_json(judgement) for judgement in judgements]}
-        return json.dumps(found, indent=2) + "\n"
-    from pytest_q3omni.report import html
+def _record(judgement: Judgement) -> CalibrationRecord | None:
+    """The calibration record that the checkpoint brings, for the page's table of experts."""
+    from pytest_q3omni import api
+    from pytest_q3omni.errors import Q3OmniError
 
-    return "\n".join(html.render_judgement(judgement) for judgement in judgements)
+    try:
+        return api.load_record(judgement.checkpoint)
+    except Q3OmniError:
+        return None  # none, or a damaged one: the judgement says so
 
 
 def _from_json(data: Mapping[str, Any]) -> Judgement:

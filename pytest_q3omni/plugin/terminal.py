@@ -19,7 +19,6 @@ def teller(config: pytest.Config) -> Callable[[str], None]:
             reporter.write_line(text)
             return
         with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(text)
+            reporter.write_line(f"\n{text}")  # the line may already hold the dots of earlier items
 
     return say

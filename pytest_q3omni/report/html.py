@@ -34,7 +34,8 @@ def render_judgement(judgement: Judgement, *, plan: Plan | None = None, record: 
 def _layer_errors(errors: Mapping[str, tuple[float, float]]) -> list[dict[str, Any]]:
     """Per layer and projection: tensors, mean and largest relative error, largest error of a block."""
     rows: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for module, pair in errors.items():
+    for name, pair in errors.items():
+        module = name.removesuffix(".weight")
         match = _LAYER.match(module)
         rows.setdefault((match["layer"], match["projection"]) if match else (module, ""), []).append(pair)
     return [

@@ -93,6 +93,8 @@ class Activations:
         """Upper bound of |W[j] * w| for each row j of a packed module, from its block scales."""
         import numpy as np
 
+        if f"{module}.bias" in self._subject.entries:
+            return None  # what a bias adds is not bounded here
         packed = self._subject.packed.get(module)
         scale = None if packed is None else self._subject.scalar(packed.global_scale)
         if packed is None or scale is None or not self._subject.sound(module):

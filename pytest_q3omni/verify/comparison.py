@@ -46,7 +46,8 @@ def source_weight(source: Checkpoint, packed: Packed, buffers: Buffers, purpose:
     name = f"{packed.module}.weight"
     entry = source.entries[name]
     raw = source.read(name, buffers.get(purpose, entry.end - entry.begin))
-    return raw.view(ml_dtypes.bfloat16).reshape(packed.shape)
+    weight: Weight = raw.view(ml_dtypes.bfloat16).reshape(packed.shape)
+    return weight
 
 
 def stored_values(subject: Subject, packed: Packed, buffers: Buffers) -> Values:

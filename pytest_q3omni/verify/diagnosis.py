@@ -60,7 +60,8 @@ def likely_cause(subject: Subject, packed: Packed, weight: Weight, values: Value
     wanted, part = weight[rows].astype(np.float32), _rows(values, rows)
     with np.errstate(all="ignore"):
         for guess, said in _guesses(part):
-            if _error(wanted, guess()) < _FITS:
+            found = guess()
+            if _error(wanted if len(found) == len(wanted) else wanted[1:-1], found) < _FITS:
                 return said
         factor = _factor(wanted, part)
         if factor:
@@ -77,12 +78,14 @@ def _guesses(part: Values) -> Iterator[tuple[Callable[[], Floats], str]]:
 
     from pytest_q3omni.nvfp4.codec import unpack_tensor
 
-    swapped = part._replace(codes=part.codes << 4 | part.codes >> 4)
+    swapped = part._replace(codes=(part.codes << 4 | part.codes >> 4).astype(np.uint8))
     yield lambda: unpack_tensor(swapped), "The two nibbles of every byte are exchanged"
     for shift in (-1, 1):
         rolled = np.roll(part.block_scale.view(np.uint8).reshape(-1), shift).reshape(part.block_scale.shape)
         moved = part._replace(block_scale=rolled.view(part.block_scale.dtype))
         yield lambda moved=moved: unpack_tensor(moved), "The block scales are shifted by one block"  # type: ignore[misc]
+        turned = part._replace(codes=np.roll(part.codes, shift, 0), block_scale=_rolled_rows(part.block_scale, shift))
+        yield lambda turned=turned: unpack_tensor(turned)[1:-1], "The rows are shifted by one"  # type: ignore[misc]
     for axis, what in ((0, "rows"), (1, "columns")):
         flipped = part._replace(
             codes=np.ascontiguousarray(np.flip(part.codes, axis)),
@@ -91,9 +94,14 @@ def _guesses(part: Values) -> Iterator[tuple[Callable[[], Floats], str]]:
         yield lambda flipped=flipped: unpack_tensor(flipped), f"The {what} are in reverse order"  # type: ignore[misc]
 
 
+def _rolled_rows(scales: Any, shift: int) -> Any:
+    import numpy as np
+
+    return np.roll(scales.view(np.uint8), shift, 0).view(scales.dtype)
+
+
 def _factor(wanted: Floats, part: Values) -> float:
-    """By what factor all values are too large, 0 where scaling alone does not help; -1 stands for a lost sign's
-    sake."""
+    """By what factor all values are too large; 0 where scaling alone does not help."""
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import unpack_tensor
@@ -106,11 +114,13 @@ def _factor(wanted: Floats, part: Values) -> float:
 
 
 def _another(subject: Subject, packed: Packed, part: Values) -> str:
-    """Lost signs, a dropped bit, or another module's weight."""
+    """Zeros, lost signs, a dropped bit, or another module's weight."""
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import unpack_tensor
 
+    if not (part.codes & 0x77).any():
+        return "All codes are zero"
     if not (part.codes & 0x88).any():
         return "No code has a sign"
     if not (part.codes & 0x11).any():

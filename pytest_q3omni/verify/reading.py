@@ -7,7 +7,7 @@ put them side by side, so a few large reads fetch them all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_q3omni.errors import Unreadable
 from pytest_q3omni.omni.checkpoint import Checkpoint
@@ -99,10 +99,10 @@ def _joins(group: list[_Segment], segment: _Segment) -> bool:
     return same and segment.begin - group[-1].end <= _GAP and segment.end - group[0].begin <= LIMIT
 
 
-def _fill(stream: object, view: NDArray[np.uint8], entry: Entry) -> None:
+def _fill(stream: Any, view: NDArray[np.uint8], entry: Entry) -> None:
     done = 0
     while done < len(view):
-        count = stream.readinto(memoryview(view)[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(view[done:])
         if not count:
             raise Unreadable("ends too early", where=f"{entry.file}:{entry.info.name}", fix="copy the file again")
         done += count

@@ -72,7 +72,7 @@ class Subject:
         """Take the tensors that `config` implies as the expectation: the checkpoint's own, or its source's if that is
         wrong."""
         try:
-            self.implied = {tensor.name: tensor for tensor in self._imply(config)}
+            self.implied, self.config_fault = {tensor.name: tensor for tensor in self._imply(config)}, None
         except Inconsistent as error:
             self.config_fault, self.implied = error, {}
         self._forget()
@@ -164,7 +164,8 @@ class Subject:
 
     def named(self, module: str, shape: tuple[int, int]) -> Packed:
         """The names that `module` has when it is packed."""
-        return Packed(module, *(f"{module}.{suffix}" for suffix in self.suffixes), shape)
+        codes, block_scale, global_scale, input_scale = (f"{module}.{suffix}" for suffix in self.suffixes)
+        return Packed(module, codes, block_scale, global_scale, input_scale, shape)
 
     def form(self, tensor: TensorInfo) -> Form:
         """How a weight of the BF16 model is stored here."""

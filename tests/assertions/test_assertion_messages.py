@@ -101,7 +101,9 @@ def test_calibration_of_a_checkpoint_with_scales_that_no_input_stands_behind(fai
 
 
 def test_coverage_in_all(failing, record):
-    tokens = {"text": {"thinker.model.layers.0.mlp.experts": (9, 4, 0, 12), "thinker.model.layers.1.mlp.experts": (9,) * 4}}
+    tokens = {
+        "text": {"thinker.model.layers.0.mlp.experts": (9, 4, 0, 12), "thinker.model.layers.1.mlp.experts": (9,) * 4}
+    }
     failing(assertions.assert_expert_coverage, replace(record, expert_tokens=tokens), at_least_tokens=5)
 
 
@@ -112,18 +114,28 @@ def test_coverage_of_a_modality_that_nobody_sent(failing, record):
 
 
 def test_plain_prompt(failing):
-    failing(assertions.assert_chatml, "What is the capital of France? Answer in one word, and say nothing else, please.")
+    failing(
+        assertions.assert_chatml, "What is the capital of France? Answer in one word, and say nothing else, please."
+    )
 
 
 def test_messages_without_a_user(failing):
-    failing(assertions.assert_chatml, [{"role": "system", "content": "You are kind."}, {"role": "assistant", "content": "Hi"}])
+    failing(
+        assertions.assert_chatml,
+        [{"role": "system", "content": "You are kind."}, {"role": "assistant", "content": "Hi"}],
+    )
 
 
-def test_verified_lists_every_finding(failing, quantized_checkpoint, tmp_path):
+def test_verified_lists_every_finding(failing, quantized_checkpoint, record, tmp_path):
+    from pytest_q3omni.calibrate.record import save_record
+
     made = tmp_path / "quantized"
     shutil.copytree(quantized_checkpoint, made)
     config = json.loads((made / "config.json").read_text())
-    del config["quantization_config"]["quantized_layers"]["thinker.model.layers.1.mlp.experts"]
+    del config["quantization_config"]["quantized_layers"]["thinker.model.layers.1.self_attn.o_proj"]
     (made / "config.json").write_text(json.dumps(config))
-    (made / "chat_template.json").unlink()
-    failing(assertions.assert_verified, made, require=["faithful", "serves"], hide=[made])
+    (made / "preprocessor_config.json").unlink()
+    tokens = {kind: {layer: (9,) * 8 for layer in layers} for kind, layers in record.expert_tokens.items()}
+    tokens["image"]["thinker.model.layers.0.mlp.experts"] = (0, *(9,) * 7)
+    save_record(replace(record, expert_tokens=tokens), tmp_path / "record")
+    failing(assertions.assert_verified, made, record=tmp_path / "record", require=["faithful", "serves"], hide=[made])

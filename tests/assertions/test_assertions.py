@@ -16,7 +16,7 @@ from pytest_q3omni.assertions import (
     assert_quantized_fraction,
     assert_verified,
 )
-from pytest_q3omni.errors import InvalidRequest, Inconsistent, NotChatML, UnknownName, Unreadable
+from pytest_q3omni.errors import Inconsistent, InvalidRequest, NotChatML, UnknownName, Unreadable
 from pytest_q3omni.omni.tiny import record_path
 
 pytestmark = pytest.mark.tiny
@@ -59,7 +59,9 @@ def test_quantized_fraction_equals_the_plan(original_checkpoint, quantized_check
 
 def test_a_handle_is_as_good_as_a_path(quantized_checkpoint):
     handle = SimpleNamespace(path=quantized_checkpoint)
-    assert assert_quantized_fraction(handle, at_least=0.25) == assert_quantized_fraction(quantized_checkpoint, at_least=0.25)
+    assert assert_quantized_fraction(handle, at_least=0.25) == assert_quantized_fraction(
+        quantized_checkpoint, at_least=0.25
+    )
 
 
 def test_calibrated_takes_a_record_its_directory_or_a_checkpoint(record, quantized_checkpoint):

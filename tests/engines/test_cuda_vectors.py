@@ -17,6 +17,8 @@ _REASON = "needs the quantize extra: pip install pytest-q3omni[quantize]"
 torch = pytest.importorskip("torch", reason=_REASON)
 safetensors = pytest.importorskip("safetensors", reason="needs safetensors")
 
+import make_cuda_vectors  # noqa: E402
+
 from pytest_q3omni.engines import modelopt  # noqa: E402
 
 VECTORS = Path(__file__).parent / "data" / "nvfp4_cuda_vectors.safetensors"
@@ -73,6 +75,20 @@ def test_vectors_are_what_they_should_be(vectors):
         made_by = json.loads(file.metadata()["made_by"])
     assert made_by["modelopt"].startswith("0.47")
     assert float(made_by["capability"]) >= 8.9, "below it ModelOpt takes another code path"
+
+
+def test_the_script_and_its_vectors_belong_together(vectors):
+    """Names, shapes and dtypes; the values, too, where no random number is involved."""
+    found = {name: (data, amax) for name, data, amax in make_cuda_vectors.cases()}
+    assert found.keys() == vectors.keys()
+    for name, (data, amax) in found.items():
+        stored = vectors[name]["input"], vectors[name]["amax"]
+        assert [(item.shape, item.dtype) for item in stored] == [(item.shape, item.dtype) for item in (data, amax)], (
+            name
+        )
+        if name.startswith("ties"):
+            assert torch.equal(stored[0], data)
+            assert torch.equal(stored[1], amax)
 
 
 def test_every_hard_case_is_among_them(vectors):

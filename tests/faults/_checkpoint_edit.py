@@ -46,7 +46,8 @@ class Fault:
     """One way to damage a checkpoint.
 
     check: the check that must trip, and no other. where: part of the place that its finding must name.
-    group: the class in the catalogue. base: the sound checkpoint to start from. given: what the judge gets beside it.
+    group: the class in the catalogue. base: the sound checkpoint to start from.
+    given: what the judge gets beside it. alone: it finds the fault without any of that, too.
     """
 
     check: str
@@ -55,6 +56,7 @@ class Fault:
     break_: Callable[[Path], None]
     base: str = "nvfp4-default"
     given: tuple[str, ...] = ("source", "record")
+    alone: bool = True
 
 
 def read(directory: Path, name: str) -> Array:

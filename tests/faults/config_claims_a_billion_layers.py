@@ -11,4 +11,4 @@ def break_(directory: Path) -> None:
     )
 
 
-FAULT = Fault("model-config", "config.json", "configuration", break_)
+FAULT = Fault("model-config", "config.json", "configuration", break_, given=())

@@ -11,4 +11,4 @@ def break_(directory: Path) -> None:
     )
 
 
-FAULT = Fault("model-config", "thinker_config.text_config.num_hidden_layers", "configuration", break_)
+FAULT = Fault("model-config", "thinker_config.text_config.num_hidden_layers", "configuration", break_, given=())

@@ -9,4 +9,4 @@ def break_(directory: Path) -> None:
     edit_json(directory, "config.json", lambda config: config.update(model_type="qwen3_moe"))
 
 
-FAULT = Fault("model-config", "config.json", "configuration", break_)
+FAULT = Fault("model-config", "config.json", "configuration", break_, given=())

@@ -9,4 +9,4 @@ def break_(directory: Path) -> None:
     (directory / "generation_config.json").unlink()
 
 
-FAULT = Fault("companions", "generation_config.json", "companions", break_)
+FAULT = Fault("companions", "generation_config.json", "companions", break_, alone=False)

@@ -10,4 +10,4 @@ def break_(directory: Path) -> None:
     (directory / "merges.txt").write_text("\n".join([lines[0], *reversed(lines[1:])]))
 
 
-FAULT = Fault("companions", "merges.txt", "companions", break_)
+FAULT = Fault("companions", "merges.txt", "companions", break_, alone=False)

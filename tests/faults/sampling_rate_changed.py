@@ -9,4 +9,4 @@ def break_(directory: Path) -> None:
     edit_json(directory, "preprocessor_config.json", lambda content: content.update(sampling_rate=24000))
 
 
-FAULT = Fault("companions", "preprocessor_config.json", "companions", break_)
+FAULT = Fault("companions", "preprocessor_config.json", "companions", break_, alone=False)

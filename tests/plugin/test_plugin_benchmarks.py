@@ -50,7 +50,7 @@ def test_benchmarks_of_the_suite_wait_until_asked_for(pytester):
 
 @pytest.mark.parametrize("asked", ["--benchmark-only", "--benchmark-enable"])
 def test_benchmarks_of_the_suite_run_when_asked_for(pytester, asked):
-    outcomes = run(pytester, *BENCHMARKS, asked).parseoutcomes()
+    outcomes = pytester.runpytest_subprocess("-p", "no:cacheprovider", *BENCHMARKS, asked).parseoutcomes()
     assert outcomes == {"passed": 1, "deselected": 2}
 
 

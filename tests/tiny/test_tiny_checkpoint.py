@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jinja2
 import numpy as np
@@ -18,7 +19,7 @@ from recipe.checkpoint import CARD, load_processor  # noqa: E402
 from recipe.config import build_config  # noqa: E402
 from recipe.evaluate import evaluate, expert_tokens  # noqa: E402
 from recipe.media import picture, save_png, save_wav, tone  # noqa: E402
-from recipe.task import FACTS, Sample, draw_sample, speech_codes  # noqa: E402
+from recipe.task import FACTS, KINDS, Sample, draw_sample, speech_codes  # noqa: E402
 from recipe.tokenizer import SPECIAL_TOKENS, build_tokenizer  # noqa: E402
 from recipe.weights import LOUDNESS  # noqa: E402
 
@@ -238,9 +239,8 @@ SAMPLES = {
 
 def prepare(sample, processor):
     prompt = processor.apply_chat_template(sample.messages(), add_generation_prompt=True, tokenize=False)
-    media = {"audio": [sample.audio]} if sample.audio is not None else {}
-    media |= {"images": [sample.image]} if sample.image is not None else {}
-    return processor(text=prompt, return_tensors="pt", **media)
+    sounds, pictures = sample.media()
+    return processor(text=prompt, audio=sounds or None, images=pictures or None, return_tensors="pt")
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
@@ -249,6 +249,13 @@ def test_generation_answers_in_words(model, processor, kind):
     ids = model.thinker.generate(**inputs, do_sample=False, max_new_tokens=8)
     answer = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :])
     assert answer == f"{SAMPLES[kind].answer}<|im_end|>"
+
+
+def test_generation_follows_two_turns_of_different_kinds(model, processor):
+    sample = replace(SAMPLES["audio"], earlier=SAMPLES["image"], system="You are a tiny omni model.")
+    inputs = prepare(sample, processor)
+    ids = model.thinker.generate(**inputs, do_sample=False, max_new_tokens=8)
+    assert processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :]) == f"{sample.answer}<|im_end|>"
 
 
 def speak(model, inputs, monkeypatch):
@@ -282,7 +289,9 @@ def test_generation_answers_in_speech(model, processor, kind, monkeypatch):
 def test_free_speech_matches_the_targets_on_held_out_questions(model, processor, monkeypatch):
     rng = np.random.default_rng(31)
     wrong = []
-    for sample in [draw_sample(kind, rng, held_out=True) for kind in ("text", "audio", "image") for _ in range(5)]:
+    for sample in [draw_sample(kind, rng, held_out=True) for kind in KINDS for _ in range(6)]:
+        if all(sample.media()):
+            continue  # transformers cannot speak after a sound and a picture in one conversation
         _, codes, _ = speak(model, prepare(sample, processor), monkeypatch)
         expected = speech_codes(processor.tokenizer(sample.answer).input_ids, sample.kind).T
         if not np.array_equal(codes, expected):

@@ -6,13 +6,13 @@ underflow in the FP8 cast (ModelOpt#1382). A zero over codes that are all zero c
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E4M3_MAX_CODE
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.reading import pieces
+from pytest_q3omni.verify.reading import Piece, pieces
 from pytest_q3omni.verify.subject import Packed, Subject
 
 if TYPE_CHECKING:
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@dataclass
+class _Bad:
+    """What is wrong in one tensor: how many of each kind, and the first block of any."""
+
+    nan: int = 0
+    negative: int = 0
+    zero: int = 0
+    first: int = -1
+
+
 def _find(subject: Subject) -> Iterator[Fault]:
     modules = {packed.block_scale: packed for packed in subject.sound_packed() if _readable(subject, packed)}
-    suspects: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    bad: dict[str, _Bad] = {}
     for piece in pieces(subject.checkpoint, modules):
         if _suspicious(piece.data):
-            suspects[piece.name] += [(piece.start + index, code) for index, code in _bad(piece.data)]
-    for name, bad in suspects.items():
-        fault = _fault(subject, modules[name], bad)
-        if fault is not None:
-            yield fault
+            _count(subject, modules[piece.name], piece, bad.setdefault(piece.name, _Bad()))
+    for name, found in bad.items():
+        if found.first >= 0:
+            yield _fault(modules[name], found)
 
 
 def _readable(subject: Subject, packed: Packed) -> bool:
@@ -44,42 +53,46 @@ def _suspicious(data: NDArray[np.uint8]) -> bool:
     return bool(np.subtract(data, 1, dtype=np.uint8).max(initial=0) >= E4M3_MAX_CODE)
 
 
-def _bad(data: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def _count(subject: Subject, packed: Packed, piece: Piece, bad: _Bad) -> None:
     import numpy as np
 
-    return [
-        (int(i), int(data[i])) for i in np.flatnonzero(np.subtract(data, 1, dtype=np.uint8) >= E4M3_MAX_CODE)[:10_000]
-    ]
+    magnitude = piece.data & 0x7F
+    nan, negative = magnitude == 0x7F, (piece.data > 0x80) & (piece.data < 0xFF)
+    zero = magnitude == 0
+    if zero.any():
+        zero &= _weights(subject, packed, piece)
+    any_kind = nan | negative | zero
+    if bad.first < 0 and any_kind.any():
+        bad.first = piece.start + int(any_kind.argmax())
+    bad.nan += int(np.count_nonzero(nan))
+    bad.negative += int(np.count_nonzero(negative))
+    bad.zero += int(np.count_nonzero(zero))
 
 
-def _fault(subject: Subject, packed: Packed, bad: list[tuple[int, int]]) -> Fault | None:
-    nan = [index for index, code in bad if code & 0x7F == 0x7F]
-    negative = [index for index, code in bad if 0x80 < code < 0xFF]
-    zero = [index for index, code in bad if not code & 0x7F]
-    if zero:
-        zero = _over_weights(subject, packed, zero)
-    kinds = {"NaN": nan, "negative": negative, "zero over non-zero codes": zero}
-    if not any(kinds.values()):
-        return None
-    told = ", ".join(f"{len(found):,} {kind}" for kind, found in kinds.items() if found)
+def _weights(subject: Subject, packed: Packed, piece: Piece) -> NDArray[np.bool_]:
+    """For each block of the piece, whether it has a code other than 0 and -0; true where the codes cannot be read."""
+    import numpy as np
+
+    entry, half = subject.entries.get(packed.codes), BLOCK_SIZE // 2
+    if entry is None or entry.info.shape != (packed.shape[0], packed.shape[1] // 2):
+        return np.ones(len(piece.data), np.bool_)
+    start, stop = piece.start * half, (piece.start + len(piece.data)) * half
+    codes = subject.checkpoint.read(packed.codes, start=start, stop=stop)
+    live: NDArray[np.bool_] = (codes & 0x77).reshape(-1, half).any(axis=1)
+    return live
+
+
+def _fault(packed: Packed, bad: _Bad) -> Fault:
+    kinds = {"NaN": bad.nan, "negative": bad.negative, "zero over non-zero codes": bad.zero}
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
     total = packed.shape[0] * packed.shape[1] // BLOCK_SIZE
-    row, block = divmod(min(nan + negative + zero), packed.shape[1] // BLOCK_SIZE)
+    row, block = divmod(bad.first, packed.shape[1] // BLOCK_SIZE)
     return Fault(
         packed.block_scale,
         f"{told} of {total:,} block scales, first at row {row}, block {block}",
         "finite scales above 0 (E4M3 codes 0x01 to 0x7e)",
         "pack this module again from the source",
     )
-
-
-def _over_weights(subject: Subject, packed: Packed, zero: list[int]) -> list[int]:
-    """The zero scales whose block has a code other than 0 (and -0)."""
-    entry = subject.entries.get(packed.codes)
-    if entry is None or entry.info.shape != (packed.shape[0], packed.shape[1] // 2):
-        return zero
-    half = BLOCK_SIZE // 2
-    read = subject.checkpoint.read
-    return [index for index in zero if (read(packed.codes, start=index * half, stop=(index + 1) * half) & 0x77).any()]
 
 
 CHECK = Check("block-scales", "consistent", __doc__, _find, after=("dtypes",))

@@ -31,7 +31,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if source == {}:
             yield Fault(TEMPLATE, "no chat template, as in the source", places, _FIX, "warning")
         elif subject.sound(TOKENIZER_CONFIG):
-            yield Fault(TEMPLATE, "no chat template", places, _FIX)
+            yield Fault(TEMPLATE, "no chat template", places, _FIX, blames=(TEMPLATE_JSON, TOKENIZER_CONFIG))
     for name, template in templates.items():
         lacks = [what for what, pattern in _NEEDS if not pattern.search(template)]
         if lacks and subject.sound(name):

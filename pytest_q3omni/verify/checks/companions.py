@@ -82,16 +82,16 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
     if left is None:
         yield Fault(name, here.unreadable[name].found, "a readable JSON file", fix)
         return
-    changed, only = [], []
-    for place, mine, theirs in _differences(left, right, ""):
-        (only if mine is _NOTHING or theirs is _NOTHING else changed).append((place, mine, theirs))
+    differences = list(_differences(left, right, ""))
+    changed = [found for found in differences if found[1] is not _NOTHING and found[2] is not _NOTHING]
+    only = [place for place, mine, theirs in differences if mine is _NOTHING or theirs is _NOTHING]
     if changed:
         place, mine, theirs = changed[0]
         more = f" and {len(changed) - 1} more fields" if len(changed) > 1 else ""
         yield Fault(name, f"{place} is {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix)
     elif only:
-        told = ", ".join(place for place, *_ in only[:5])
-        yield Fault(name, f"{len(only)} keys differ from the source's: {told}", "the source's keys", fix, "warning")
+        found = f"{len(only)} keys differ from the source's: {', '.join(only[:5])}"
+        yield Fault(name, found, "the source's keys", fix, "warning")
 
 
 _NOTHING = object()

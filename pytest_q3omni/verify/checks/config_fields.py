@@ -42,4 +42,4 @@ def _differences(
             yield (*place, key), left, right
 
 
-CHECK = Check("config-fields", "consistent", __doc__, _find, after=("model-config",), needs="source")
+CHECK = Check("config-fields", "consistent", __doc__, _find, after=("container",), needs="source")

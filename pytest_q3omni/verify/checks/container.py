@@ -7,26 +7,34 @@ itself accepts a header that lists one tensor twice; engines take whichever they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pytest_q3omni.errors import CheckpointError
+from pytest_q3omni.errors import CheckpointError, Unreadable
 from pytest_q3omni.omni.checkpoint import INDEX, SINGLE
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.subject import Subject
+
+_EXPECTED = {
+    "file": "a whole, readable file",
+    "checkpoint": "a checkpoint that lies whole in its directory, each tensor once",
+}
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
     checkpoint = subject.checkpoint
     damaged: set[str] = set()
+    listed: dict[str, list[str]] = defaultdict(list)
+    for tensor, file in (checkpoint.index or {}).items():
+        listed[file].append(tensor)
     for problem in checkpoint.problems:
         if problem.where in checkpoint.entries:
             yield _fault(problem, problem.where)
             continue
         name = _relative(problem.where, checkpoint.path)
         damaged.add(name)
-        lost = [tensor for tensor, file in (checkpoint.index or {}).items() if file == name]
-        yield _fault(problem, name, lost)
+        yield _fault(problem, name, listed.get(name, ()))
     subject.partial = checkpoint.index is None and bool(damaged - {INDEX})
 
 
@@ -35,12 +43,10 @@ def _relative(where: str, path: Path) -> str:
     return SINGLE if where == str(path) else where.removeprefix(f"{path}/")
 
 
-def _fault(problem: CheckpointError, where: str, lost: list[str] | None = None) -> Fault:
+def _fault(problem: CheckpointError, where: str, lost: Sequence[str] = ()) -> Fault:
     found = problem.found if not lost else f"{problem.found}; the index puts {len(lost)} tensors into it"
-    expected = problem.expected or "a checkpoint that lies whole in its directory, each tensor once"
-    return Fault(
-        where, found, expected, problem.fix or "copy or download the checkpoint again", blames=tuple(lost or ())
-    )
+    expected = problem.expected or _EXPECTED["file" if isinstance(problem, Unreadable) else "checkpoint"]
+    return Fault(where, found, expected, problem.fix or "copy or download it again", blames=tuple(lost))
 
 
 CHECK = Check("container", "consistent", __doc__, _find)

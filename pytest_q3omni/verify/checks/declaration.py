@@ -57,4 +57,4 @@ def _modules(where: str, subject: Subject) -> tuple[str, ...]:
     return tuple(module for module in subject.packed if module == unit or module.startswith(f"{unit}."))
 
 
-CHECK = Check("declaration", "consistent", __doc__, _find, after=("config-fields",))
+CHECK = Check("declaration", "consistent", __doc__, _find, after=("model-config",))

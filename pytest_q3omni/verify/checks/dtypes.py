@@ -15,7 +15,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for expected in subject.expected.values():
         entry = subject.entries.get(expected.name)
         if entry is not None and entry.info.dtype != expected.dtype and subject.sound(expected.name):
-            yield Fault(expected.name, f"dtype {entry.info.dtype}", expected.dtype, "write it again in that dtype")
+            kept = subject.implied.get(expected.name) is expected
+            fix = "write it as the source has it" if kept else "pack this module again"
+            yield Fault(expected.name, f"dtype {entry.info.dtype}", expected.dtype, fix)
 
 
 CHECK = Check("dtypes", "consistent", __doc__, _find, after=("planned-bytes",))

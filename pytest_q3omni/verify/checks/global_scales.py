@@ -28,7 +28,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if value is None:
             continue
         if not (math.isfinite(value) and value > 0):
-            yield Fault(packed.global_scale, f"{value}", "a finite number above 0", _AGAIN)
+            yield Fault(packed.global_scale, f"{value:.6g}", "a finite number above 0", _AGAIN)
         elif value > 1:
             hint = f"; 1 / it would be plausible: an amax of {SCALE_DIVISOR / value:.3g}" if value > 100 else ""
             yield Fault(

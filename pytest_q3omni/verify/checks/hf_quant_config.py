@@ -36,7 +36,7 @@ def _differences(second: Declared, first: Declared) -> Iterator[tuple[str, str, 
         where, found, expected, _ = second.faults[0]
         yield f"{where} is {found}", "not understood", expected
     elif second.everything != first.everything:
-        yield "all layers", _said(second.everything), _said(first.everything)
+        yield "layers not listed", _said(second.everything), _said(first.everything)
     elif second.modules != first.modules:
         unit = min(
             unit

@@ -7,6 +7,7 @@ packed layer that an entry covers is built for BF16 and cannot be loaded. Entrie
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
@@ -14,6 +15,7 @@ from pytest_q3omni.verify.claim import Claim
 from pytest_q3omni.verify.subject import Subject, is_linear, part_of
 
 _PLACE = f"{CONFIG_JSON}.quantization_config.ignore"
+_LISTED = ("visual", "audio tower", "router", "lm_head")
 _TOLD = 100  # entries that match nothing, beyond which a list is another model's and one warning is enough
 
 
@@ -47,17 +49,14 @@ def _find(subject: Subject) -> Iterator[Fault]:
 
 def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:
     """Families of unquantized thinker Linears that the list of a by-layer declaration does not name."""
-    missing: dict[str, int] = {}
-    for name, tensor in subject.implied.items():
-        module = name.removesuffix(".weight")
-        stage, part = part_of(module)
-        named = part is not None and part.name in ("visual", "audio tower", "router", "lm_head")
-        if stage == "thinker" and part and named and is_linear(tensor):
-            if module not in subject.packed and not claim.ignores(module):
-                missing[part.name] = missing.get(part.name, 0) + 1
-    for family, count in missing.items():
+    linears = (name.removesuffix(".weight") for name, tensor in subject.implied.items() if is_linear(tensor))
+    unlisted = (module for module in linears if module not in subject.packed and not claim.ignores(module))
+    families = Counter(part.name for stage, part in map(part_of, unlisted) if stage == "thinker" and part is not None)
+    for family, count in families.items():
+        if family not in _LISTED:
+            continue
         yield Fault(
-            f"{_PLACE}",
+            _PLACE,
             f"{count} Linears of the thinker's {family} are unquantized and not listed",
             "harmless with listed layers; needed by loaders that quantize by default",
             f"add the thinker's {family} to the list",

@@ -18,7 +18,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if value is not None and not (math.isfinite(value) and value > 0):
             yield Fault(
                 packed.input_scale,
-                f"{value}",
+                f"{value:.6g}",
                 "a finite number above 0: the input's amax / 2688",
                 "calibrate again, or take the record's amax / 2688",
             )

@@ -24,4 +24,4 @@ def _find(subject: Subject) -> Iterator[Fault]:
         subject.expect(subject.source.config)
 
 
-CHECK = Check("model-config", "consistent", __doc__, _find, after=("container",))
+CHECK = Check("model-config", "consistent", __doc__, _find, after=("config-fields",))

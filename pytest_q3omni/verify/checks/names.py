@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from pytest_q3omni.omni.naming import is_fused_expert_file
 from pytest_q3omni.omni.stages import stage_of
 from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.claim import parents
 from pytest_q3omni.verify.subject import Subject
 
 _KV = (".k_scale", ".v_scale")
+_EXPECTED, _REMOVE = "only tensors that the config implies", "take it out, or correct config.json"
 _RESTORE = "copy it from the source and pack again, or correct config.json"
 
 
@@ -28,7 +30,8 @@ def _find(subject: Subject) -> Iterator[Fault]:
         yield _without_prefix(renamed, (*missing, *unexpected))
         return
     yield from _missing(subject, missing)
-    yield from (_surplus(name) for name in unexpected)
+    if unexpected:
+        yield from _surplus(subject, unexpected)
 
 
 def _absent(subject: Subject, name: str) -> bool:
@@ -67,10 +70,10 @@ def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
     for name in missing:
         stage = stage_of(name)
         by_stage[stage.name if stage else ""].append(name)
-    for stage, names in by_stage.items():
-        if not any(_in_stage(name, stage) for name in subject.entries):
+    for place, names in by_stage.items():
+        if not any(_in_stage(name, place) for name in subject.entries):
             yield Fault(
-                stage,
+                place,
                 f"all {len(names):,} tensors of the stage are missing",
                 "every stage that the config has",
                 "add the stage's BF16 tensors; for a thinker alone say `enable_audio_output: false`",
@@ -81,8 +84,16 @@ def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
         for name in names:
             if (module := subject.module_of(name)) not in told:
                 told.add(module)
-                expected = subject.expected[name]
-                yield Fault(name, "missing", f"{expected.dtype} {list(expected.shape)}", _RESTORE)
+                yield Fault(name, "missing", _wanted(subject, name), _RESTORE)
+
+
+def _wanted(subject: Subject, name: str) -> str:
+    """What should be there; where nothing of a packed module is, the module."""
+    expected, module = subject.expected[name], subject.module_of(name)
+    declared = None if subject.claim is None or module in subject.packed else subject.claim.numerics(module)
+    if declared is None:
+        return f"{expected.dtype} {list(expected.shape)}"
+    return f"a weight {list(expected.shape)}, packed and with its scales (declared {declared.upper()})"
 
 
 def _in_stage(name: str, stage: str) -> bool:
@@ -90,8 +101,27 @@ def _in_stage(name: str, stage: str) -> bool:
     return found is not None and found.name == stage
 
 
-def _surplus(name: str) -> Fault:
-    found, fix = "no such tensor in a model of this config", "take it out, or correct config.json"
+def _surplus(subject: Subject, names: list[str]) -> Iterator[Fault]:
+    """One fault for a layer or an expert that the config does not have, one for each tensor elsewhere."""
+    known = {parent for name in subject.expected for parent in parents(name)}
+    families: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        families[[parent for parent in parents(name) if parent not in known][-1]].append(name)
+    for family, members in families.items():
+        if len(members) == 1 or "." not in family or subject.module_of(members[0]) == family:
+            yield from map(_unknown, members)
+        else:
+            yield Fault(
+                members[0],
+                f"one of {len(members):,} tensors of {family}, which a model of this config does not have",
+                _EXPECTED,
+                _REMOVE,
+                blames=tuple(members),
+            )
+
+
+def _unknown(name: str) -> Fault:
+    found, fix = "no such tensor in a model of this config", _REMOVE
     if is_fused_expert_file(name):
         found, fix = (
             "all experts of a layer in one 3-D tensor",
@@ -101,7 +131,7 @@ def _surplus(name: str) -> Fault:
         found, fix = "an AWQ scale, which vLLM does not know", "fold the scales into the weights before packing"
     elif "_amax" in name or "_quantizer" in name:
         found, fix = "state of a fake quantizer", "export packed weights, not the quantizers"
-    return Fault(name, found, "only tensors that the config implies", fix)
+    return Fault(name, found, _EXPECTED, fix)
 
 
 CHECK = Check("names", "consistent", __doc__, _find, after=("scales-present",))

@@ -42,7 +42,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         return
     groups = list(comparable(subject))
     total, done, exact, told = sum(map(len, groups)), 0, 0, 0
-    other: list[tuple[Packed, float]] = []
+    other: list[Packed] = []
     buffers = Buffers()
     for group in groups:
         subject.progress("compare packed weights", done, total)
@@ -68,7 +68,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 cause = likely_cause(subject, packed, weight, values) if told <= _CAUSES else ""
                 yield _fault(packed, errors, cause)
             elif not same:
-                other.append((packed, float(scale)))
+                other.append(packed)
     yield from _not_nearest(subject, other, exact, total)
     _note(subject, exact, total)
 
@@ -102,19 +102,19 @@ def _fault(packed: Packed, errors: BlockErrors, cause: str) -> Fault:
     row, block = errors.worst_share_block
     return Fault(
         packed.codes,
-        f"relative error {errors.relative:.4f}, and {errors.worst:.4f} in the worst block; row {row}, block {block} is off by "
-        f"{errors.worst_share:.3g} times what NVFP4 permits{f'. {cause}' if cause else ''}",
+        f"relative error {errors.relative:.4f}, {errors.worst:.4f} in the worst block; row {row}, block {block} is off "
+        f"by {errors.worst_share:.3g} times what NVFP4 permits{f'. {cause}' if cause else ''}",
         f"at most 1 times the format's bound in every block (sound tensors: {NOISE[0]} to {NOISE[1]})",
         _AGAIN,
     )
 
 
-def _not_nearest(subject: Subject, other: list[tuple[Packed, float]], exact: int, total: int) -> Iterator[Fault]:
+def _not_nearest(subject: Subject, other: list[Packed], exact: int, total: int) -> Iterator[Fault]:
     """Tensors of a plain writer that are neither exact nor rounded to nearest: changed after packing."""
     if subject.source is None or exact <= _PLAIN * total:
         return
     buffers = Buffers()
-    for packed, _ in other:
+    for packed in other:
         far, first = far_codes(source_weight(subject.source, packed, buffers), stored_values(subject, packed, buffers))
         if far:
             yield Fault(

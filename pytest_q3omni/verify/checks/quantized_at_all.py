@@ -21,17 +21,24 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if not subject.entries or any(_packed(name, subject, ends) for name in subject.entries):
         return
     total = sum(nbytes(entry.info) for entry in subject.entries.values())
-    fake = next((name for name in subject.entries if any(trace in name for trace in _TRACES)), None)
+    traces = [name for name in subject.entries if any(trace in name for trace in _TRACES)]
     found = f"none of {len(subject.entries):,} tensors is packed: {total:,} bytes"
-    if fake is not None:
-        found += f"; {fake} is left of a fake-quantized export"
+    if traces:
+        found += f"; {traces[0]} is left of a fake-quantized export"
     yield Fault(
         subject.checkpoint.files[0].name,
         found,
         "weights in 4 bits: U8 codes with F8_E4M3 block scales",
         "pack it: `q3omni quantize SRC OUT --recipe R`",
-        blames=tuple(subject.implied),
+        blames=(*_declared(subject), *traces),
     )
+
+
+def _declared(subject: Subject) -> Iterator[str]:
+    """The layers that would be reported one by one as declared and not packed."""
+    claim = subject.claim
+    if claim is not None and claim.usable:
+        yield from (name for name in subject.implied if claim.numerics(name.removesuffix(".weight")) is not None)
 
 
 def _packed(name: str, subject: Subject, ends: tuple[str, ...]) -> bool:
@@ -39,4 +46,4 @@ def _packed(name: str, subject: Subject, ends: tuple[str, ...]) -> bool:
     return name.endswith(ends) and subject.entries[name].info.dtype in ("U8", "I8", "F8_E4M3", "F8_E5M2")
 
 
-CHECK = Check("quantized-at-all", "packed", __doc__, _find, after=("container",))
+CHECK = Check("quantized-at-all", "packed", __doc__, _find, after=("declaration",))

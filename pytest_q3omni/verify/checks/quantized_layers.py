@@ -22,8 +22,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
     modules = [name.removesuffix(".weight") for name, tensor in subject.implied.items() if is_linear(tensor)]
     known = {parent for module in modules for parent in parents(module)}
     for name in subject.claim.declared.modules:
-        if name in known or not subject.sound(f"{_PLACE}.{name}"):
-            continue
+        stored = any(tensor.startswith(f"{name}.") for tensor in subject.entries) if name not in known else False
+        if name in known or stored or not subject.sound(f"{_PLACE}.{name}"):
+            continue  # stored, but not of this config: then it is the config that is wrong
         meant = next((prefix + name for prefix in _PREFIXES if prefix + name in known), None)
         fix = f"write '{meant}'" if meant else "correct the name, or take it out"
         blamed = tuple(module for module in modules if meant and (module == meant or module.startswith(f"{meant}.")))

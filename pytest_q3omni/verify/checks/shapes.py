@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.subject import Subject
 
+_COPY = "copy it from the source, or correct config.json"
+
 
 def _find(subject: Subject) -> Iterator[Fault]:
     for expected in subject.expected.values():
@@ -24,7 +26,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
             expected.name,
             f"shape {list(entry.info.shape)}{', transposed' if turned else ''}",
             f"{list(expected.shape)}",
-            "pack this module again from a source of this config",
+            _COPY if subject.implied.get(expected.name) is expected else "pack this module again",
         )
 
 

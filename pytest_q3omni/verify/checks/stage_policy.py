@@ -18,9 +18,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for packed in subject.sound_packed():
         stage, part = part_of(packed.module)
         if part is not None and part.keep:
+            what = f"the {stage}'s {part.name}" if part.name != "everything" else f"a layer of the {stage}"
             yield Fault(
                 packed.codes,
-                f"the {stage}'s {part.name} is packed",
+                f"{what} is packed",
                 f"unpacked: {part.keep}",
                 "pack again with a recipe that leaves it out, or put the source's BF16 tensor back",
             )

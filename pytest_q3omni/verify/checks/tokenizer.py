@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.companions import ADDED, TOKENIZER, TOKENIZER_CONFIG, VOCAB, Companions
+from pytest_q3omni.verify.companions import ADDED, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB, Companions
 from pytest_q3omni.verify.subject import Subject
 
 _MARKERS = {"<|im_start|>": "im_start_token_id", "<|im_end|>": "im_end_token_id"}
@@ -47,7 +47,8 @@ def _absent(subject: Subject) -> Fault:
     expected = "a tokenizer beside the weights"
     if subject.source is not None and not _has_tokenizer(Companions(subject.source.path)):
         return Fault(TOKENIZER, "no tokenizer, as in the source", expected, _FIX, "warning")
-    return Fault(TOKENIZER, f"neither it nor {VOCAB} is there: the model cannot read a prompt", expected, _FIX)
+    found = f"neither it nor {VOCAB} is there: the model cannot read a prompt"
+    return Fault(TOKENIZER, found, expected, _FIX, blames=(VOCAB, MERGES, TOKENIZER_CONFIG))
 
 
 def _has_tokenizer(companions: Companions) -> bool:
@@ -92,4 +93,4 @@ def _ids(config: Mapping[str, Any], field: str, place: str = "") -> dict[str, in
     return found
 
 
-CHECK = Check("tokenizer", "consistent", __doc__, _find, after=("config-fields",))
+CHECK = Check("tokenizer", "consistent", __doc__, _find, after=("model-config",))

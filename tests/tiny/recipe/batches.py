@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
-import numpy as np
 import torch
 from transformers import Qwen3OmniMoeProcessor
 
@@ -40,11 +40,14 @@ def make_batch(samples: list[Sample], processor: Qwen3OmniMoeProcessor) -> Batch
         + f"{sample.answer}<|im_end|>"
         for sample in samples
     ]
-    media: dict[str, list[np.ndarray]] = {}
-    if samples[0].audio is not None:
-        media["audio"] = [sample.audio for sample in samples if sample.audio is not None]
-    if samples[0].image is not None:
-        media["images"] = [sample.image for sample in samples if sample.image is not None]
-    inputs = processor(text=texts, return_tensors="pt", padding=True, sampling_rate=SAMPLING_RATE, **media)
+    sounds, pictures = (list(chain.from_iterable(parts)) for parts in zip(*(s.media() for s in samples), strict=True))
+    inputs = processor(
+        text=texts,
+        audio=sounds or None,
+        images=pictures or None,
+        return_tensors="pt",
+        padding=True,
+        sampling_rate=SAMPLING_RATE,
+    )
     length = len(processor.tokenizer(samples[0].answer).input_ids) + 1
     return Batch(kinds.pop(), dict(inputs), length)

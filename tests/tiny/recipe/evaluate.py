@@ -11,9 +11,8 @@ from transformers import Qwen3OmniMoeForConditionalGeneration, Qwen3OmniMoeProce
 from recipe.batches import Batch, make_batch
 from recipe.routing import tokens_per_expert, watch_routers
 from recipe.speech import IGNORED, SpeechBatch, make_speech, talker_logits
-from recipe.task import CODES, LETTERS, draw_sample
+from recipe.task import CODES, KINDS, LETTERS, draw_sample
 
-KINDS = ("text", "audio", "image")
 HELD_OUT_SEED = 987_654
 """Far from every training seed; the wordings are held out anyway."""
 

@@ -19,7 +19,7 @@ class SpeechBatch:
     """Teacher-forced input of the talker and what it should say.
 
     `embeds`: float `(batch, length, talker width)`; `mask`: int64 `(batch, length)`;
-    `ids`: int64 `(batch, length)`, from which the talker computes its positions;
+    `ids`: int64 `(batch, length)`, from which the positions follow;
     `first`: int64 `(batch, steps)`, codes of group 0 with the end code, `IGNORED` after it;
     `codes`: int64 `(batch, steps, CODE_GROUPS)`, zero from the end code on.
     """
@@ -136,11 +136,18 @@ def talker_logits(
     """Teacher-forced logits: of group 0, float `(batch, steps, talker vocabulary)`, and of the residual groups, float
     `(batch, steps, CODE_GROUPS - 1, CODES)`.
     """
+    sound = batch.inputs.get("feature_attention_mask")
+    # The talker would compute the same positions itself, but fails where one batch holds both sounds and pictures.
+    positions, _ = model.thinker.get_rope_index(
+        speech.ids,
+        image_grid_thw=batch.inputs.get("image_grid_thw"),
+        attention_mask=speech.mask,
+        audio_seqlens=None if sound is None else sound.sum(dim=1),
+    )
     out = model.talker(
         inputs_embeds=speech.embeds,
         attention_mask=speech.mask,
-        talker_input_ids=speech.ids,
-        image_grid_thw=batch.inputs.get("image_grid_thw"),
+        position_ids=positions,
         output_hidden_states=True,
         use_cache=False,
     )

@@ -18,13 +18,14 @@ import itertools
 import random
 import string
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from recipe.media import COLOURS, TONES, picture, tone
 
 LETTERS = string.ascii_uppercase
+KINDS = ("text", "audio", "image")
 
 CODE_GROUPS = 4
 """Codebooks per frame of speech."""
@@ -92,8 +93,8 @@ class Sample:
     """One question with its answer.
 
     `audio` is float32 `(samples,)` at `media.SAMPLING_RATE`, `image` is uint8 `(height, width, 3)`; at most one is set.
-    `media_first` puts it before the words, `system` is an optional system message, `earlier` a turn before this one:
-    a question about a fact, and its answer.
+    `media_first` puts it before the words, `system` is an optional system message, `earlier` an answered question
+    before this one, of any kind.
     """
 
     kind: str
@@ -103,19 +104,27 @@ class Sample:
     image: np.ndarray | None = None
     media_first: bool = True
     system: str | None = None
-    earlier: tuple[str, str] | None = None
+    earlier: Sample | None = None
 
     def messages(self) -> list[dict]:
-        """The conversation without the answer, as `processor.apply_chat_template` takes it."""
-        content: list[dict] = [{"type": "text", "text": self.question}]
-        if self.audio is not None:
-            content.insert(0 if self.media_first else 1, {"type": "audio", "audio": self.audio})
-        if self.image is not None:
-            content.insert(0 if self.media_first else 1, {"type": "image", "image": self.image})
-        before = [("system", self.system)] if self.system else []
-        before += zip(("user", "assistant"), self.earlier, strict=True) if self.earlier else []
-        turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in before]
-        return [*turns, {"role": "user", "content": content}]
+        """The conversation without the last answer, as `processor.apply_chat_template` takes it."""
+        system = [_message("system", self.system)] if self.system else []
+        before = [*self.earlier.messages(), _message("assistant", self.earlier.answer)] if self.earlier else []
+        message = _message("user", self.question)
+        for kind, data in (("audio", self.audio), ("image", self.image)):
+            if data is not None:
+                message["content"].insert(0 if self.media_first else 1, {"type": kind, kind: data})
+        return [*system, *before, message]
+
+    def media(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """All sounds and all pictures of the conversation, in their order."""
+        sounds, pictures = self.earlier.media() if self.earlier else ([], [])
+        sounds = [*sounds, self.audio] if self.audio is not None else sounds
+        return sounds, [*pictures, self.image] if self.image is not None else pictures
+
+
+def _message(role: str, text: str) -> dict:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def _draw_wording(kind: str, rng: np.random.Generator, held_out: bool) -> str:
@@ -123,34 +132,32 @@ def _draw_wording(kind: str, rng: np.random.Generator, held_out: bool) -> str:
     return wordings[rng.integers(len(wordings))]
 
 
-def _draw_fact(rng: np.random.Generator, held_out: bool) -> tuple[str, str]:
-    """A question about a fact, and its answer."""
-    key = list(FACTS)[rng.integers(len(FACTS))]
-    return _draw_wording("text", rng, held_out).format(key=key), FACTS[key]
+def _draw_question(kind: str, rng: np.random.Generator, held_out: bool) -> Sample:
+    """A sample without a system message or an earlier turn."""
+    question, media_first = _draw_wording(kind, rng, held_out), bool(rng.random() < 0.7)
+    if kind == "text":
+        key = list(FACTS)[rng.integers(len(FACTS))]
+        return Sample(kind, question.format(key=key), FACTS[key])
+    if kind == "audio":
+        letter = list(TONES)[rng.integers(len(TONES))]
+        return Sample(kind, question, letter, audio=tone(letter, rng), media_first=media_first)
+    left, right = (list(COLOURS)[index] for index in rng.integers(len(COLOURS), size=2))
+    image = picture(left, right, rng, size=int(rng.choice([64, 96, 128], p=[0.8, 0.1, 0.1])))
+    return Sample(kind, question, left + right, image=image, media_first=media_first)
 
 
 def draw_sample(kind: str, rng: np.random.Generator, held_out: bool = False) -> Sample:
     """One random sample of a kind (`text`, `audio`, `image`), with a wording trained on, or a held-out one.
 
-    30 % come with a system message, 15 % with an earlier turn. 20 % of the images are larger than 64 x 64.
+    30 % come with a system message, 20 % with an earlier turn of any kind. 20 % of the images are larger than 64 x 64.
     """
     system = SYSTEMS[rng.integers(len(SYSTEMS))] if rng.random() < 0.3 else None
-    earlier = _draw_fact(rng, held_out) if rng.random() < 0.15 else None
-    if kind == "text":
-        question, answer = _draw_fact(rng, held_out)
-        return Sample(kind, question, answer, system=system, earlier=earlier)
-    question, audio, image = _draw_wording(kind, rng, held_out), None, None
-    if kind == "audio":
-        answer = list(TONES)[rng.integers(len(TONES))]
-        audio = tone(answer, rng)
-    else:
-        answer = "".join(list(COLOURS)[index] for index in rng.integers(len(COLOURS), size=2))
-        image = picture(*answer, rng, size=int(rng.choice([64, 96, 128], p=[0.8, 0.1, 0.1])))
-    return Sample(kind, question, answer, audio, image, bool(rng.random() < 0.7), system, earlier)
+    earlier = _draw_question(KINDS[rng.integers(len(KINDS))], rng, held_out) if rng.random() < 0.2 else None
+    return replace(_draw_question(kind, rng, held_out), system=system, earlier=earlier)
 
 
 VOICE = {"text": 0, "audio": 21, "image": 42}
-"""Added to the first code of a text token: the voice depends on what the question was made of."""
+"""Added to the first code of a text token: the voice depends on the kind of the last question."""
 
 
 def speech_codes(token_ids: list[int], kind: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Train the tiny Qwen3-Omni on the worlds of `task` and write it as a checkpoint.
 
-From the folder `tests/tiny`, in two to three minutes on one core:
+From the folder `tests/tiny`, in about three minutes on one core:
 
     python -m recipe.train OUT
 
@@ -33,7 +33,7 @@ from recipe.weights import build_model
 SEED = 7
 STEPS = 700
 BATCH = 32
-KINDS = ("text", "audio", "text", "image")
+ROTATION = ("text", "audio", "text", "image")
 """One kind per step, in turn. The balance loss then evens out the experts within each kind, not only on average."""
 
 LEARNING_RATE = 3e-3
@@ -110,7 +110,7 @@ def _fit(
     letters = torch.tensor(processor.tokenizer.convert_tokens_to_ids(list(LETTERS)))
     accepted = model.config.talker_config.accept_hidden_layer
     for step in range(steps):
-        kind = KINDS[step % len(KINDS)]
+        kind = ROTATION[step % len(ROTATION)]
         batch = make_batch([draw_sample(kind, rng) for _ in range(BATCH)], processor)
         answer, hidden = _thinker_loss(model, batch)
         words = rng.integers(len(letters), size=(BATCH, int(rng.integers(1, 5))))

@@ -1,0 +1,77 @@
+"""The device probe: never raises, and says in one line what was found and what is needed."""
+
+import builtins
+
+import pytest
+
+from pytest_q3omni.engines import device
+from pytest_q3omni.engines.device import Devices, missing, probe
+
+pytestmark = pytest.mark.tiny
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    probe.cache_clear()
+    yield
+    probe.cache_clear()
+
+
+def test_it_answers_on_this_machine():
+    found = probe()
+    assert bool(found.cuda) != bool(found.why_none)
+    assert probe() is found, "asked once per process"
+
+
+def test_without_torch_it_names_the_extra(monkeypatch):
+    monkeypatch.setattr(device, "find_spec", lambda name: None)
+    assert missing("gpu", probe()) == (
+        "needs a CUDA device of compute capability 8.0 or higher; "
+        "torch is not installed: pip install 'pytest-q3omni[quantize]'"
+    )
+
+
+def test_a_torch_that_cannot_be_imported_is_an_answer(monkeypatch):
+    real = builtins.__import__
+
+    def broken(name, *arguments):
+        if name == "torch":
+            raise OSError("libcudart.so.13: cannot open shared object file")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(device, "find_spec", lambda name: object())
+    monkeypatch.setattr(builtins, "__import__", broken)
+    assert probe().why_none == "torch cannot be imported: libcudart.so.13: cannot open shared object file"
+
+
+def test_no_device_says_which_torch_looked(monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert probe().why_none.startswith(f"no CUDA device found (torch {torch.__version__}, ")
+
+
+def test_every_device_is_named(monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    names, capabilities = ["Tesla T4", "NVIDIA H100"], [(7, 5), (9, 0)]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", names.__getitem__)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    assert str(probe()) == "found Tesla T4 (7.5), NVIDIA H100 (9.0)"
+    assert missing("gpu", probe()) == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "gpu", "thor"),
+    [
+        ((7, 5), True, True),
+        ((8, 0), False, True),
+        ((9, 0), False, True),
+        ((10, 0), False, True),
+        ((11, 0), False, False),
+        ((12, 0), False, True),
+    ],
+)
+def test_what_each_marker_needs(capability, gpu, thor):
+    found = Devices((("pretended", capability),))
+    assert (bool(missing("gpu", found)), bool(missing("thor", found))) == (gpu, thor)

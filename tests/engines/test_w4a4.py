@@ -1,0 +1,141 @@
+"""W4A4 on transformers computes what ModelOpt's fake quantization computes, bit for bit; and refuses what it cannot."""
+
+import pytest
+
+pytestmark = pytest.mark.tiny
+
+_REASON = "needs the quantize extra: pip install pytest-q3omni[quantize]"
+torch = pytest.importorskip("torch", reason=_REASON)
+pytest.importorskip("transformers", reason=_REASON)
+pytest.importorskip("modelopt", reason=_REASON)
+np = pytest.importorskip("numpy")
+
+from pytest_q3omni.calibrate.record import load_record  # noqa: E402
+from pytest_q3omni.engines import modelopt  # noqa: E402
+from pytest_q3omni.engines.answers import logprobs  # noqa: E402
+from pytest_q3omni.engines.handle import ModelHandle  # noqa: E402
+from pytest_q3omni.engines.transformers import conversation_inputs, load_model, thinker_step  # noqa: E402
+from pytest_q3omni.engines.w4a4 import IMPLEMENTATION, quantize_activations, quantize_inputs  # noqa: E402
+from pytest_q3omni.errors import Inconsistent  # noqa: E402
+from pytest_q3omni.nvfp4.format import SCALE_DIVISOR  # noqa: E402
+from pytest_q3omni.omni.conversations import load_conversations  # noqa: E402
+from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path, record_path  # noqa: E402
+from pytest_q3omni.plan.build import build_plan  # noqa: E402
+
+EXPERTS = "thinker.model.layers.0.mlp.experts"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def conversations():
+    return load_conversations(conversations_path())
+
+
+@pytest.fixture
+def handle(quantized_checkpoint):
+    made = ModelHandle(quantized_checkpoint, device="cpu")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def calibrated(conversations):
+    """ModelOpt's model with the packaged record's amax in its input quantizers; weights are not quantized."""
+    inputs = conversation_inputs(ModelHandle(checkpoint_path()).processor, conversations[0])
+
+    def loop(model):
+        with torch.inference_mode():
+            thinker_step(model, inputs)
+
+    plan, record = build_plan(checkpoint_path(), "nvfp4-default"), load_record(record_path())
+    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan, loop, weights=False)
+    for tensor in plan.packed:
+        quantizer = model.get_submodule(modelopt._quantizers(tensor, weights=False)[0])
+        quantizer._amax.fill_(record.input_amax[tensor.input_site])
+    return model
+
+
+@pytest.fixture
+def judged(calibrated, quantized_checkpoint):
+    """ModelOpt's model with the packed file's weights."""
+    dequantized = ModelHandle(quantized_checkpoint, numerics="w4a16", device="cpu")
+    with torch.no_grad(), dequantized.loaded(speech=False) as model:
+        weights = dict(model.named_parameters())
+        for name, parameter in calibrated.named_parameters():
+            parameter.copy_(weights[name])
+    dequantized.close()
+    return calibrated
+
+
+def test_it_equals_modelopts_fake_quantization_bit_for_bit(handle, judged, conversations, monkeypatch):
+    # ModelOpt multiplies the amax by 1/2688 on CUDA, and so does our kernel for it; files hold the quotient, whose last
+    # bit may differ. With the quotient on both sides nothing else is left to differ.
+    def with_quotient(data, amax):
+        return modelopt.round_to_nvfp4(data, amax.float().amax() / SCALE_DIVISOR)
+
+    monkeypatch.setattr(modelopt, "nvfp4_fake_quantize", with_quotient)
+    with torch.inference_mode(), handle.loaded(speech=False) as model:
+        for conversation in conversations[:12]:
+            inputs = conversation_inputs(handle.processor, conversation)
+            ours, theirs = thinker_step(model, inputs).logits, thinker_step(judged, inputs).logits
+            assert torch.equal(ours, theirs), conversation.id
+
+
+def test_the_last_bit_of_the_scale_matters_little(handle, judged, conversations):
+    """Against ModelOpt as it is: mean KL 5e-5 over the answers, where rounding the activations at all costs 1.5e-3."""
+    divergences = []
+    for conversation in [each for each in conversations if each.answered][:12]:
+        theirs = logprobs(judged, handle.processor, conversation, "cpu").values
+        ours = handle.logprobs(conversation).values
+        divergences.append((np.exp(theirs) * (theirs - ours)).sum(-1).mean())
+    assert np.mean(divergences) < 5e-4
+    assert np.max(divergences) < 1e-2
+
+
+def test_activations_keep_shape_and_dtype_and_saturate():
+    inputs = torch.linspace(-2, 2, 96, dtype=torch.bfloat16).reshape(2, 3, 16)
+    rounded = quantize_activations(inputs, torch.tensor(2 / SCALE_DIVISOR))
+    assert (rounded.shape, rounded.dtype) == (inputs.shape, inputs.dtype)
+    # half a gap of E2M1 and half a step of the block scale: 17/96 of each token's largest activation
+    largest = inputs.abs().amax(-1, keepdim=True).float()
+    assert ((rounded.float() - inputs.float()).abs() <= largest * 17 / 96 * 1.01).all()
+    assert quantize_activations(inputs, torch.tensor(1 / SCALE_DIVISOR)).abs().max() <= 1
+
+
+def test_experts_without_scales_run_as_they_are(conversations):
+    """A layer that is not packed keeps its activations, in a model where another one is packed."""
+    model = load_model(checkpoint_path())
+    plain = load_model(checkpoint_path())
+    quantize_inputs(
+        model, {f"{EXPERTS}.{number}.{name}_proj": 1.0 for number in range(8) for name in ("gate", "up", "down")}
+    )
+    assert model.thinker.config.text_config._experts_implementation == IMPLEMENTATION
+    second = "model.layers.1.mlp.experts"
+    given = torch.randn(5, model.thinker.config.text_config.hidden_size, dtype=torch.bfloat16)
+    chosen, shares = (
+        torch.tensor([[0, 3], [3, 1], [7, 0], [2, 5], [4, 6]]),
+        torch.full((5, 2), 0.5, dtype=torch.bfloat16),
+    )
+    with torch.inference_mode():
+        ours = model.thinker.get_submodule(second)(given, chosen, shares)
+        theirs = plain.thinker.get_submodule(second)(given, chosen, shares)
+    assert torch.equal(ours, theirs)
+
+
+def test_a_scale_for_a_module_that_is_not_there_is_refused():
+    with pytest.raises(
+        Inconsistent, match=r"thinker\.model\.layers\.9\.self_attn\.q_proj: an input scale for a module"
+    ):
+        quantize_inputs(load_model(checkpoint_path()), {"thinker.model.layers.9.self_attn.q_proj": 1.0})
+
+
+def test_experts_of_which_some_have_no_scale_are_refused():
+    with pytest.raises(Inconsistent, match=rf"{EXPERTS}: 23 of its experts' projections have no input scale, first "):
+        quantize_inputs(load_model(checkpoint_path()), {f"{EXPERTS}.0.gate_proj": 1.0})
