@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from pytest_q3omni.engines.handle import ModelHandle
     from pytest_q3omni.omni.conversations import Conversation
 
+_READERS = {"text": (), "image": ("PIL",), "audio": ("soundfile", "soxr")}
 _SILENCE = 1e-4  # root mean square of a waveform in [-1, 1]; 16-bit audio cannot hold much less
 
 
 def _tiny(modality: str) -> Conversation:
-    """The first of the tiny model's conversations with this modality."""
+    """The first of the tiny model's answered conversations with this modality."""
     from pytest_q3omni.omni.conversations import load_conversations
     from pytest_q3omni.omni.tiny import conversations_path
 
-    return next(each for each in load_conversations(conversations_path()) if modality in each.modalities)
+    for reader in _READERS[modality]:
+        pytest.importorskip(reader, reason=f"needs {reader}: pip install 'pytest-q3omni[quantize]'")
+    found = load_conversations(conversations_path())
+    return next(each for each in found if each.answered and modality in each.modalities)
 
 
 @pytest.mark.tiny

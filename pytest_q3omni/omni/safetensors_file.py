@@ -8,6 +8,7 @@ by dtype (widest alignment first) and then name, padded with spaces to a multipl
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
@@ -38,6 +39,7 @@ _DTYPES = {
     "U64": 8,
 }
 _RANK = {dtype: -position for position, dtype in enumerate(_DTYPES)}
+_MOST_DIMENSIONS = 16  # the product of a million numbers would take hours
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit; a full-size packed header has 10.8 MB
 
 
@@ -93,8 +95,8 @@ def _unreadable(file: Path, found: str) -> Unreadable:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is listed twice")
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"'{name}' is listed twice")
     return result
 
 
@@ -104,6 +106,8 @@ def _entry(file: Path, name: str, claim: Any, data_start: int) -> Entry:
         whole = all(type(number) is int and 0 <= number < 1 << 62 for number in (*shape, begin, end))
     except (TypeError, KeyError, ValueError) as error:
         raise _unreadable(file, f"tensor '{name}' has a malformed entry") from error
+    if len(shape) > _MOST_DIMENSIONS:
+        raise _unreadable(file, f"tensor '{name}' has {len(shape)} dimensions")
     if not whole or not isinstance(dtype, str) or dtype not in _DTYPES:
         raise _unreadable(file, f"tensor '{name}' has dtype {dtype!r}, shape {list(shape)}, offsets [{begin}, {end}]")
     info = TensorInfo(name, dtype, shape)

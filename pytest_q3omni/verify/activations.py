@@ -1,5 +1,4 @@
-"""What the input of a packed layer can be, from weights and norms alone: bounds on a calibrated amax without
-calibration.
+"""What the input of a packed layer can be: bounds on its amax from weights and norms alone, without calibration.
 
 Let w be the weight of the RMSNorm before the layer, H its width, x a normalised token: the mean square of x is 1, so
 its length is sqrt(H). The norm's output is w * x.

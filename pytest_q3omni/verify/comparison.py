@@ -73,7 +73,13 @@ def comparable(subject: Subject) -> Iterator[tuple[Packed, ...]]:
     groups: dict[str, list[Packed]] = defaultdict(list)
     for packed in subject.sound_packed():
         entry = subject.source.entries.get(f"{packed.module}.weight")
-        complete = all(name in subject.entries for name in (packed.codes, packed.block_scale, packed.global_scale))
-        if complete and entry is not None and entry.info.dtype == "BF16" and entry.info.shape == packed.shape:
+        as_planned = entry is not None and entry.info.dtype == "BF16" and entry.info.shape == packed.shape
+        readable = _as_expected(subject, packed.codes) and _as_expected(subject, packed.block_scale)
+        if as_planned and readable and subject.scalar(packed.global_scale) is not None:
             groups[fused_group(packed.module)].append(packed)
     yield from map(tuple, groups.values())
+
+
+def _as_expected(subject: Subject, name: str) -> bool:
+    entry = subject.entries.get(name)
+    return entry is not None and entry.info == subject.expected.get(name)

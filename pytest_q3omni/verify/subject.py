@@ -77,6 +77,11 @@ class Subject:
             self.config_fault, self.implied = error, {}
         self._forget()
 
+    def drop_source(self) -> None:
+        """Judge on without the source, which is another model's."""
+        self.source = None
+        self.expect(self.checkpoint.config)
+
     def _imply(self, config: Mapping[str, Any]) -> Iterator[TensorInfo]:
         section = omni_section(config, "config.json")
         described = (item for stage in stages() if stage.present(section) for item in stage.tensors(section))
@@ -92,7 +97,7 @@ class Subject:
             yield TensorInfo(name, "BF16" if known is None else known.info.dtype, shape)
 
     def _forget(self) -> None:
-        for name in ("packed", "expected", "claim"):
+        for name in ("packed", "expected", "claim", "_scalars"):
             self.__dict__.pop(name, None)
 
     # --- what was reported

@@ -9,6 +9,12 @@ from pytest_q3omni.omni.tiny import checkpoint_path, record_path
 from pytest_q3omni.plugin.twins import quantized_twin
 
 
+@pytest.fixture(autouse=True)
+def outside_workers(monkeypatch):
+    """pytest-benchmark looks for xdist in the environment, where an outer run with workers leaves its name."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory):
     """The option for a cache that has the tiny model's twin: pytester moves the home, and with it the default cache."""

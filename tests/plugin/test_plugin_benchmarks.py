@@ -5,12 +5,6 @@ import pytest
 pytestmark = pytest.mark.tiny
 
 
-@pytest.fixture(autouse=True)
-def outside_workers(monkeypatch):
-    """pytest-benchmark looks for xdist in the environment, where an outer run with workers leaves its name."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-
-
 REFUSED = ["ERROR: --benchmark-only runs in one process: workers would measure each other. Fix: leave out -n *"]
 
 

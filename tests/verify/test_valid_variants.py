@@ -97,18 +97,22 @@ def test_config_written_again_by_another_release(copy: Callable[..., Path]) -> N
     passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
 
 
-def test_plain_nvfp4_with_an_ignore_list(copy: Callable[..., Path]) -> None:
-    """ModelOpt's plain NVFP4: everything is declared packed but what is listed."""
-
-    def change(block: dict) -> None:
-        del block["quantized_layers"]
-        block.update(quant_algo="NVFP4", group_size=16)
-        families = ["thinker.visual*", "thinker.audio_tower*", "talker*", "code2wav*", "thinker.lm_head"]
-        block["ignore"] = families + [f"thinker.model.layers.{layer}.mlp.gate" for layer in (0, 1)]
-
+def test_plain_nvfp4_as_modelopt_writes_it(copy: Callable[..., Path]) -> None:
+    """ModelOpt 0.47's own block and second file, prefixed: everything is declared packed but what is listed."""
+    numbers = {"dynamic": False, "num_bits": 4, "type": "float", "group_size": 16}
+    group = {"input_activations": numbers, "weights": numbers, "targets": ["Linear"]}
+    ignore = ["audio_tower*", "lm_head", "model.embed_tokens", "visual*"]
+    ignore += [f"model.layers.{layer}.mlp.gate" for layer in (0, 1)]
+    ignore = [*(f"thinker.{name}" for name in ignore), "talker*", "code2wav*"]
+    producer = {"name": "modelopt", "version": "0.47.0"}
+    block = {"config_groups": {"group_0": group}, "ignore": ignore, "quant_algo": "NVFP4", "producer": producer}
+    second = {"quant_algo": "NVFP4", "kv_cache_quant_algo": None, "group_size": 16, "exclude_modules": ignore}
     directory = copy()
-    edit_quantization(directory, change)
-    passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
+    edit_json(directory, "config.json", lambda c: c.update(quantization_config={**block, "quant_method": "modelopt"}))
+    (directory / "hf_quant_config.json").write_text(json.dumps({"producer": producer, "quantization": second}))
+    judgement = judged(directory)
+    passes(judgement, "packed", "consistent", "faithful", "calibrated")
+    assert not [finding for finding in judgement.findings if finding.check != "expert-coverage"]
 
 
 def test_experts_listed_one_by_one(copy: Callable[..., Path]) -> None:
@@ -215,7 +219,7 @@ def test_tokenizer_as_transformers_5_saves_it(copy: Callable[..., Path]) -> None
 
 def test_relative_path(sound: SoundCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sound("nvfp4-default"))
-    passes(judge(Path(".")), "packed", "consistent")
+    passes(judge(Path()), "packed", "consistent")
     monkeypatch.chdir("..")
     passes(judge(Path("nvfp4-default")), "packed", "consistent")
 

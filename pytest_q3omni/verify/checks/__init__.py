@@ -1,5 +1,4 @@
-"""The checks: one file each. A check asks one question of a `Subject` and yields what is wrong, located and with a
-remedy."""
+"""The checks, one file each: a check asks one question of a `Subject` and yields what is wrong, and what to do."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _count(subject: Subject, packed: Packed, piece: Piece, bad: _Bad) -> None:
     nan, negative = magnitude == 0x7F, (piece.data > 0x80) & (piece.data < 0xFF)
     zero = magnitude == 0
     if zero.any():
-        zero &= _weights(subject, packed, piece)
+        zero[~_weights(subject, packed, piece)] = False
     any_kind = nan | negative | zero
     if bad.first < 0 and any_kind.any():
         bad.first = piece.start + int(any_kind.argmax())
@@ -78,8 +78,7 @@ def _weights(subject: Subject, packed: Packed, piece: Piece) -> NDArray[np.bool_
         return np.ones(len(piece.data), np.bool_)
     start, stop = piece.start * half, (piece.start + len(piece.data)) * half
     codes = subject.checkpoint.read(packed.codes, start=start, stop=stop)
-    live: NDArray[np.bool_] = (codes & 0x77).reshape(-1, half).any(axis=1)
-    return live
+    return np.asarray((codes & 0x77).reshape(-1, half).any(axis=1))
 
 
 def _fault(packed: Packed, bad: _Bad) -> Fault:

@@ -35,7 +35,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 blames=tuple(packed),
                 fix="name what is meant in full (a trailing dot ends a number: `layers.1.`), or pack without it",
             )
-        elif not covered and (idle := idle + 1) <= _TOLD:
+        elif not covered and not _names_anything(subject, claim, entry) and (idle := idle + 1) <= _TOLD:
             yield Fault(
                 f"{_PLACE} '{entry}'",
                 "matches no layer of this model",
@@ -45,6 +45,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
             )
     if claim.by_layer:
         yield from _missing(subject, claim)
+
+
+def _names_anything(subject: Subject, claim: Claim, entry: str) -> bool:
+    """True where the entry covers a module that is no Linear, such as an embedding, which ModelOpt lists, too."""
+    modules = {subject.module_of(name): tensor for name, tensor in subject.implied.items()}
+    return any(Claim(claim.declared, modules).covered(entry))
 
 
 def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:

@@ -90,4 +90,11 @@ def _values(data: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[np.unsignedi
     return data.view(np.dtype(f"u{_width(tensor)}"))
 
 
-CHECK = Check("kept-tensors", "faithful", __doc__, _find, after=("source-match",), needs="source")
+CHECK = Check(
+    "kept-tensors",
+    "faithful",
+    __doc__,
+    _find,
+    after=("input-scale-range", "companions", "pickles", "hf-quant-config"),
+    needs="source",
+)

@@ -25,8 +25,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
         return
     missing = [] if subject.partial else [name for name in subject.expected if _absent(subject, name)]
     unexpected = [name for name in subject.entries if _unexpected(subject, name)]
-    renamed = [name for name in missing if name.removeprefix("thinker.") in subject.entries]
-    if len(renamed) > len(missing) / 2:
+    thinker = [name for name in missing if name.startswith("thinker.")]
+    renamed = [name for name in thinker if name.removeprefix("thinker.") in subject.entries]
+    if len(renamed) > len(thinker) / 2:
         yield _without_prefix(renamed, (*missing, *unexpected))
         return
     yield from _missing(subject, missing)

@@ -1,5 +1,4 @@
-"""Every packed weight has its scales: block scales, a global scale and, where activations are quantized, an input
-scale.
+"""Every packed weight has its scales: for blocks, for the tensor and, in W4A4, for its input.
 
 vLLM accepts a checkpoint without them: missing dense scales become NaN, missing expert scales are whatever was in
 memory, a missing input scale becomes 1/0 on some prompts (vllm#45212). With one expert's scale gone the tiny model

@@ -1,7 +1,8 @@
 """The source is the model that this checkpoint was made from.
 
 Instruct, Thinking and Captioner have tensors of the same names and shapes; compared with the wrong one, every tensor
-differs. That is one fault, not thousands: a sample of unpacked and packed tensors is compared first.
+differs. That is one fault, not thousands. So a sample is compared before anything else, and a foreign source is then
+left out of the other checks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_q3omni.omni.safetensors_file import nbytes
+from pytest_q3omni.omni.stages import stage_of
+from pytest_q3omni.records import TensorInfo
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.comparison import Buffers, comparable, source_weight, stored_values
 from pytest_q3omni.verify.subject import Packed, Subject
@@ -20,34 +23,29 @@ _FIX = "name the original that this checkpoint was packed from"
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
-    source = subject.source
-    if source is None:
+    if subject.source is None:
         return
-    where = str(source.path)
-    everything = tuple(subject.implied)
+    where = str(subject.source.path)
+    fault = _foreign_tensors(subject, where) or _foreign_values(subject, where)
+    if fault is not None:
+        yield fault
+        subject.drop_source()
+
+
+def _foreign_tensors(subject: Subject, where: str) -> Fault | None:
+    """A fault where the source lacks tensors of this model, and this checkpoint's config and tensors agree."""
     foreign = [name for name, tensor in subject.implied.items() if not _there(subject, name, tensor.shape)]
-    if foreign:
-        entry = source.entries.get(foreign[0])
-        found = "is missing" if entry is None else f"has dtype {entry.info.dtype} and shape {list(entry.info.shape)}"
-        yield Fault(
-            where,
-            f"{len(foreign):,} of {len(everything):,} tensors do not fit this checkpoint; {foreign[0]} {found}",
-            f"BF16 {list(subject.implied[foreign[0]].shape)}, as config.json implies",
-            _FIX,
-            blames=everything,
-        )
-        return
-    kept, changed = _kept(subject)
-    packed, wrong = _packed(subject)
-    if 2 * changed > kept and (2 * wrong > packed or not packed):
-        yield Fault(
-            where,
-            f"another model: of a sample {changed} of {kept} unpacked and {wrong} of {packed} packed tensors "
-            "have nothing to do with it",
-            "the model that this checkpoint was packed from",
-            _FIX,
-            blames=everything,
-        )
+    if not foreign or not _agrees_with_itself(subject):
+        return None
+    first = subject.implied[foreign[0]]
+    entry = None if subject.source is None else subject.source.entries.get(first.name)
+    has = "which it lacks" if entry is None else f"which it has as {entry.info.dtype} {list(entry.info.shape)}"
+    return Fault(
+        where,
+        f"another model: {len(foreign):,} of {len(subject.implied):,} tensors do not fit, first {first.name}, {has}",
+        f"BF16 {list(first.shape)}, as in this checkpoint's config",
+        _FIX,
+    )
 
 
 def _there(subject: Subject, name: str, shape: tuple[int, ...]) -> bool:
@@ -56,6 +54,28 @@ def _there(subject: Subject, name: str, shape: tuple[int, ...]) -> bool:
     if entry is None or entry.info.shape != shape:
         return False
     return entry.info.dtype == "BF16" or name.removesuffix(".weight") not in subject.packed
+
+
+def _agrees_with_itself(subject: Subject) -> bool:
+    """True where all tensors that the config implies are there, in shape: then it is not the config that is wrong."""
+    entries = subject.entries
+    complete = all(name in entries and entries[name].info.shape == tensor.shape for name, tensor in _solid(subject))
+    return complete and all(name in subject.expected or stage_of(name) is None for name in entries)
+
+
+def _solid(subject: Subject) -> Iterator[tuple[str, TensorInfo]]:
+    return ((name, tensor) for name, tensor in subject.expected.items() if tensor.shape)
+
+
+def _foreign_values(subject: Subject, where: str) -> Fault | None:
+    """A fault where a sample of unpacked and of packed tensors has nothing to do with the source."""
+    kept, changed = _kept(subject)
+    packed, wrong = _packed(subject)
+    if 2 * changed <= kept or (packed and 2 * wrong <= packed):
+        return None
+    found = f"another model: in a sample, {changed} of {kept} unpacked tensors differ"
+    found += f", and {wrong} of {packed} packed ones are unlike it" if packed else ""
+    return Fault(where, found, "the model that this checkpoint was packed from", _FIX)
 
 
 def _spread(names: list[str]) -> list[str]:
@@ -100,5 +120,5 @@ CHECK = Check(
     __doc__,
     _find,
     needs="source",
-    after=("input-scale-range", "companions", "pickles", "hf-quant-config"),
+    after=("container",),
 )

@@ -1,9 +1,8 @@
-"""What must stay unpacked is unpacked: towers, routers, lm_head, code predictor, code2wav. Reasons are in
-`omni/stages`.
+"""What must stay unpacked is unpacked: towers, routers, lm_head, code predictor, code2wav.
 
-A public NVFP4 Qwen3-Omni has audio tower and vision packed while its card says BF16 (vllm-omni#1854); all-stage NVFP4
-is known to garble speech; vLLM builds audio tower and routers without a quantization config and cannot load them
-packed.
+The reasons are in `omni/stages`. A public NVFP4 Qwen3-Omni has audio tower and vision packed while its card says BF16
+(vllm-omni#1854); all-stage NVFP4 is known to garble speech; vLLM builds audio tower and routers without a quantization
+config and cannot load them packed.
 """
 
 from __future__ import annotations
