@@ -1,6 +1,11 @@
 """Settings of this repository's own test run."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of the code: neither a slow example nor slow generation fails a test.
+settings.register_profile("q3omni", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("q3omni")
 
 pytest_plugins = ["pytester"]
 

@@ -85,7 +85,8 @@ class Activations:
         entry = self._subject.entries.get(name)
         if entry is None or len(entry.info.shape) != 1 or not self._subject.sound(name) or entry.info.dtype != "BF16":
             return None
-        values = np.abs(self._subject.checkpoint.array(name).astype(np.float64))
+        with np.errstate(invalid="ignore"):  # a signalling NaN; refused on the next line
+            values = np.abs(self._subject.checkpoint.array(name).astype(np.float64))
         return values if len(values) and np.isfinite(values).all() and values.max() > 0 else None
 
     def _row_lengths(self, module: str, norm: bytes) -> NDArray[np.float64] | None:

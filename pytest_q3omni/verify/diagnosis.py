@@ -31,20 +31,11 @@ def far_codes(weight: Weight, values: Values) -> tuple[int, tuple[int, int]]:
     """
     import numpy as np
 
-    from pytest_q3omni.nvfp4.codec import unpack_tensor
-    from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E2M1_VALUES
-
     count, first = 0, (-1, -1)
-    grid = np.array(sorted({*E2M1_VALUES, *(-value for value in E2M1_VALUES)}), np.float32)
-    middles = (grid[1:] + grid[:-1]) / 2
     rows = max(1, (1 << 20) // weight.shape[1])
     for start in range(0, weight.shape[0], rows):
-        part = _rows(values, slice(start, start + rows))
-        wanted = weight[start : start + rows].astype(np.float32)
-        step = np.repeat(part.block_scale.astype(np.float32) * part.global_scale, BLOCK_SIZE, axis=1)
-        stored = unpack_tensor(part)
-        nearest = grid[np.searchsorted(middles, wanted / step)] * step
-        far = np.abs(wanted - stored) > np.abs(wanted - nearest) * (1 + 2.0**-8) + 2.0**-8 * step
+        with np.errstate(all="ignore"):
+            far = _far(weight[start : start + rows], _rows(values, slice(start, start + rows)))
         if far.any():
             count += int(far.sum())
             row, column = (int(index) for index in np.argwhere(far)[0])
@@ -52,13 +43,29 @@ def far_codes(weight: Weight, values: Values) -> tuple[int, tuple[int, int]]:
     return count, first
 
 
+def _far(weight: Weight, part: Values) -> NDArray[np.bool_]:
+    """For each code, whether another one is nearer to the weight."""
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import unpack_tensor
+    from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E2M1_VALUES
+
+    grid = np.array(sorted({*E2M1_VALUES, *(-value for value in E2M1_VALUES)}), np.float32)
+    wanted = weight.astype(np.float32)
+    step = np.repeat(part.block_scale.astype(np.float32) * part.global_scale, BLOCK_SIZE, axis=1)
+    nearest = grid[np.searchsorted((grid[1:] + grid[:-1]) / 2, wanted / step)] * step
+    slack = 2.0**-8
+    off, least = np.abs(wanted - unpack_tensor(part)), np.abs(wanted - nearest)
+    return np.asarray(off > least * (1 + slack) + slack * step)
+
+
 def likely_cause(subject: Subject, packed: Packed, weight: Weight, values: Values) -> str:
     """One sentence, or "" where nothing fits."""
     import numpy as np
 
     rows = slice(0, _ROWS)
-    wanted, part = weight[rows].astype(np.float32), _rows(values, rows)
     with np.errstate(all="ignore"):
+        wanted, part = weight[rows].astype(np.float32), _rows(values, rows)
         for guess, said in _guesses(part):
             found = guess()
             if _error(wanted if len(found) == len(wanted) else wanted[1:-1], found) < _FITS:
