@@ -7,7 +7,7 @@ remedy.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from numbers import Integral, Real
 from os import PathLike
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_q3omni.errors import InvalidRequest, NotChatML, UnknownName
-from pytest_q3omni.records import CalibrationRecord, Judgement, Measurement
+from pytest_q3omni.records import CalibrationRecord, Facts, Judgement, Measurement
 
 if TYPE_CHECKING:
     from pytest_q3omni.verify.subject import Subject
@@ -35,6 +35,10 @@ _judged: ContextVar[list[Judgement] | None] = ContextVar("q3omni_judged", defaul
 _MOST = 16 / 4.5
 """NVFP4 has 4 bits a weight and 8 for 16 weights: no checkpoint is ever smaller than its BF16 by more than this."""
 
+_BEYOND = (
+    f"no NVFP4 checkpoint reaches this: 4 bits a weight and 8 for each 16 make {_MOST:.2f}x the most, with everything "
+    "packed. Fix: `q3omni plan` says what each recipe reaches"
+)
 _REACH = "Fix: calibrate with conversations that reach this layer"
 _ALL = "all modalities"
 _OPEN = "not checked"
@@ -60,20 +64,21 @@ def assert_compression_ratio(
 
     Raises:
         AssertionError: it is not; names the modules that are declared packed and are not.
-        InvalidRequest: a bound that no NVFP4 checkpoint can reach, or that every one does.
+        InvalidRequest: a bound that is no number above 0.
         Unreadable, Inconsistent: a directory that is no checkpoint.
     """
     __tracebackhide__ = True
-    bound = _bound("at_least", at_least, most=_MOST, unit="x", why="NVFP4 costs 4.5 bits a weight, BF16 costs 16")
+    bound = _bound("at_least", at_least, most=math.inf, why="how many times smaller, 2.4 for instance")
     subject = _subject(checkpoint, original)
     found = _facts(subject)
-    planned, sizes = _planned_ratio(subject), found.stages.items()
-    details = {"planned": planned, "tensor_bytes": found.tensor_bytes, "parameters": found.parameters}
-    details["stages"] = {name: _share(size.source_bytes, size.tensor_bytes) for name, size in sizes}
+    planned, sizes = found.planned_compression_ratio, found.stages.items()
+    stages = {name: _share(size.source_bytes, size.tensor_bytes) for name, size in sizes}
+    details = {"planned": planned, "tensor_bytes": found.tensor_bytes, "parameters": found.parameters, "stages": stages}
     measured = Measurement("compression ratio", found.compression_ratio, bound, "x", details)
     if not measured.value >= bound:
         shown = f"{measured.value:.2f}x, at_least is {bound:.2f}x (its config plans {planned:.2f}x)"
-        _fail("assert_compression_ratio", _path(checkpoint), shown, _smaller(subject, planned >= bound))
+        findings = [_BEYOND] if bound > _MOST else _smaller(subject, planned >= bound)
+        _fail("assert_compression_ratio", _path(checkpoint), shown, findings)
     return measured
 
 
@@ -89,9 +94,9 @@ def assert_quantized_fraction(checkpoint: _Checkpoint, *, at_least: float) -> Me
     bound = _bound("at_least", at_least, most=1.0, why="a share: write 0.82 for 82 %")
     subject = _subject(checkpoint)
     found = _facts(subject)
-    planned = _planned_fraction(subject)
-    details = {"planned": planned, "parameters": found.parameters}
-    details["stages"] = {name: _share(size.packed_parameters, size.parameters) for name, size in found.stages.items()}
+    planned = found.planned_quantized_fraction
+    stages = {name: _share(size.packed_parameters, size.parameters) for name, size in found.stages.items()}
+    details = {"planned": planned, "parameters": found.parameters, "stages": stages}
     measured = Measurement("quantized fraction", found.quantized_fraction, bound, "", details)
     if not measured.value >= bound:
         shown = f"{measured.value:.2%} of {found.parameters:,} parameters, at_least is {bound:.2%} "
@@ -245,11 +250,11 @@ def _place(given: _Record) -> object:
     return "calibration record" if isinstance(given, CalibrationRecord) else _path(given)
 
 
-def _bound(name: str, value: object, *, most: float, why: str, unit: str = "") -> float:
+def _bound(name: str, value: object, *, most: float, why: str) -> float:
     """A bound in (0, most]; anything else would pass or fail whatever the checkpoint is."""
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not 0 < number <= most:
-        expected = f"above 0{unit}, at most {most:.4g}{unit} ({why})"
+    if not (0 < number <= most and math.isfinite(number)):
+        expected = f"a number above 0{f', at most {most:g}' if math.isfinite(most) else ''} ({why})"
         raise InvalidRequest(f"{name}={value!r}", expected=expected, fix="`q3omni plan` says what recipes reach")
     return number
 
@@ -276,37 +281,17 @@ def _subject(checkpoint: _Checkpoint, original: _Checkpoint | None = None) -> Su
     return Subject(open_checkpoint(_path(checkpoint)), source=source)
 
 
-def _facts(subject: Subject) -> Any:
+def _facts(subject: Subject) -> Facts:
     from pytest_q3omni.verify.facts import facts
 
     return facts(subject)
 
 
-def _declared(subject: Subject) -> Iterator[tuple[str, int, int, int, str | None]]:
-    """(module, parameters, source bytes, planned bytes, declared numerics) of every tensor that the config implies."""
-    from pytest_q3omni.omni.safetensors_file import nbytes
-    from pytest_q3omni.verify.subject import is_linear
-
-    for tensor in subject.implied.values():
-        module = tensor.name.removesuffix(".weight")
-        numerics = subject.claim.numerics(module) if subject.claim is not None and is_linear(tensor) else None
-        targets = (tensor,) if numerics is None else subject.layout.targets(tensor, numerics)
-        yield module, math.prod(tensor.shape), nbytes(tensor), sum(map(nbytes, targets)), numerics
-
-
-def _planned_ratio(subject: Subject) -> float:
-    rows = list(_declared(subject))
-    return _share(sum(row[2] for row in rows), sum(row[3] for row in rows))
-
-
-def _planned_fraction(subject: Subject) -> float:
-    rows = list(_declared(subject))
-    return _share(sum(row[1] for row in rows if row[4]), sum(row[1] for row in rows))
-
-
 def _smaller(subject: Subject, planned_enough: bool) -> list[str]:
     """Why the checkpoint is larger than asked: modules not packed as declared, or a plan that cannot reach it."""
-    declared = {module: numerics for module, *_, numerics in _declared(subject) if numerics}
+    from pytest_q3omni.verify.facts import planned
+
+    declared = {row.module: row.numerics for row in planned(subject) if row.numerics}
     unpacked = [module for module in declared if module not in subject.packed]
     findings = []
     for module in unpacked[:_NAMED]:

@@ -179,13 +179,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Sizes of a checkpoint as its headers say. `compression_ratio` follows the definition in the README."""
+    """Sizes of a checkpoint as its headers say, and what its own config plans (0.0 where that says nothing).
+
+    compression_ratio: tensor bytes of the source / tensor bytes here, over the stages that both have; without a source,
+    2 bytes for each parameter. quantized_fraction: parameters stored as packed NVFP4 / all parameters.
+    """
 
     parameters: int
     tensor_bytes: int
     bits_per_parameter: float
     compression_ratio: float
+    planned_compression_ratio: float
     quantized_fraction: float
+    planned_quantized_fraction: float
     stages: Mapping[str, StageSize]
 
 

@@ -61,7 +61,8 @@ def _sizes(judgement: Judgement) -> Group:
     facts = judgement.facts
     title = (
         f"{_plain(judgement.checkpoint)}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
-        f"{facts.bits_per_parameter:.2f} bits/parameter, {facts.compression_ratio:.2f}x smaller, "
+        f"{facts.bits_per_parameter:.2f} bits/parameter, {facts.compression_ratio:.2f}x smaller "
+        f"(planned {facts.planned_compression_ratio:.2f}x), "
         f"{facts.quantized_fraction:.2%} quantized"
     )
     table = _table("stage", *map(_right, ("parameters", "bytes in BF16", "bytes now", "packed")))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 from math import prod
+from typing import NamedTuple
 
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.omni.stages import stage_of, stages
-from pytest_q3omni.records import Facts, StageSize, TensorInfo
-from pytest_q3omni.verify.subject import Subject
+from pytest_q3omni.records import Facts, Numerics, StageSize, TensorInfo
+from pytest_q3omni.verify.subject import Subject, is_linear
 
 OTHER = "other"
 """Tensors outside every stage: they count in the totals."""
@@ -29,6 +30,7 @@ def facts(subject: Subject) -> Facts:
         name: StageSize(parameters, there[name][1] if name in there else 2 * parameters, stored, packed)
         for name, (parameters, stored, packed) in here.items()
     }
+    plan = list(planned(subject))
     shared = [size for name, size in sizes.items() if name in there or not there]
     parameters, stored = (
         sum(size.parameters for size in sizes.values()),
@@ -39,9 +41,32 @@ def facts(subject: Subject) -> Facts:
         tensor_bytes=stored,
         bits_per_parameter=_ratio(8 * stored, parameters),
         compression_ratio=_ratio(sum(size.source_bytes for size in shared), sum(size.tensor_bytes for size in shared)),
+        planned_compression_ratio=_ratio(sum(row.source_bytes for row in plan), sum(row.target_bytes for row in plan)),
         quantized_fraction=_ratio(sum(size.packed_parameters for size in sizes.values()), parameters),
+        planned_quantized_fraction=_ratio(
+            sum(row.parameters for row in plan if row.numerics), sum(row.parameters for row in plan)
+        ),
         stages=sizes,
     )
+
+
+class Planned(NamedTuple):
+    """What config and declaration together plan for one tensor; numerics None where it stays unpacked."""
+
+    module: str
+    parameters: int
+    source_bytes: int
+    target_bytes: int
+    numerics: Numerics | None
+
+
+def planned(subject: Subject) -> Iterator[Planned]:
+    """The plan that the checkpoint's own config states, tensor by tensor."""
+    for tensor in subject.implied.values():
+        module = tensor.name.removesuffix(".weight")
+        numerics = subject.claim.numerics(module) if subject.claim is not None and is_linear(tensor) else None
+        targets = (tensor,) if numerics is None else subject.layout.targets(tensor, numerics)
+        yield Planned(module, prod(tensor.shape), nbytes(tensor), sum(map(nbytes, targets)), numerics)
 
 
 def _ratio(above: int, below: int) -> float:

@@ -92,9 +92,9 @@ def test_chatml_takes_a_prompt_messages_or_a_conversation(conversation):
     assert assert_chatml(conversation).details["user"] == 1
 
 
-@pytest.mark.parametrize("bound", [math.nan, -1, 0, 3.6, math.inf, True, "2"])
-def test_a_ratio_that_no_checkpoint_has_is_refused(quantized_checkpoint, bound):
-    with pytest.raises(InvalidRequest, match=r"at_least=.*at most 3\.556x"):
+@pytest.mark.parametrize("bound", [math.nan, -1, 0, math.inf, True, "2"])
+def test_a_ratio_that_is_no_number_above_0_is_refused(quantized_checkpoint, bound):
+    with pytest.raises(InvalidRequest, match=r"at_least=.*a number above 0"):
         assert_compression_ratio(quantized_checkpoint, at_least=bound)
 
 

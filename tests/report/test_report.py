@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>[bold]x[/bold]\x1b[31m"
 
 def judgement(where: str = "thinker.model.layers.0.mlp.experts.3.up_proj", findings: int = 1) -> Judgement:
     stages = {"thinker": StageSize(1000, 2000, 600, 900), "code2wav": StageSize(100, 200, 200, 0)}
-    facts = Facts(1100, 800, 8 * 800 / 1100, 2200 / 800, 900 / 1100, stages)
+    facts = Facts(1100, 800, 8 * 800 / 1100, 2200 / 800, 2.8, 900 / 1100, 0.9, stages)
     finding = Finding("shared-scales", "error", where, "global scale 0.25", "0.5, as gate_proj has", "pack it again")
     return Judgement(
         checkpoint="some/checkpoint",
@@ -58,7 +58,7 @@ def test_the_page_shows_what_the_judgement_says() -> None:
     plan = build_plan(checkpoint_path(), "nvfp4-default")
     page = Checked()
     page.feed(html.render_judgement(judgement(), plan=plan, record=record()))
-    planned = f"planned {plan.compression_ratio:.2f}×"
+    planned = "planned 2.80×"
     figures = ("some/checkpoint", "2.75×", "5.82", "81.82 %", planned, "60 of 60 conversations", "inf", "0.0950")
     for text in (*figures, "not checked", "needs vLLM", "shared-scales", "pack it again"):
         assert text in page.text, text
