@@ -30,10 +30,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
 
 def _without_index(subject: Subject) -> Iterator[Fault]:
     files = [file.name for file in subject.checkpoint.files]
-    if subject.sound(INDEX) and not subject.partial and (len(files) > 1 or files not in ([], [SINGLE])):
-        severity, found = ("error", f"no index for {len(files)} shards") if len(files) > 1 else ("warning", "no index")
-        expected = f"{INDEX}, or one file called {SINGLE}"
-        yield Fault(INDEX, found, expected, _REWRITE, "error" if severity == "error" else "warning")
+    if not subject.sound(INDEX) or subject.partial or files in ([], [SINGLE]):
+        return
+    expected = f"{INDEX}, or one file called {SINGLE}"
+    if len(files) > 1:
+        yield Fault(INDEX, f"no index for {len(files)} shards", expected, _REWRITE)
+    else:
+        yield Fault(INDEX, f"no index, and the weights are in {files[0]}", expected, _REWRITE, "warning")
 
 
 def _listed(subject: Subject, index: Mapping[str, str]) -> Iterator[Fault]:
