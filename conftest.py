@@ -1,7 +1,12 @@
 """Settings of this repository's own test run."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# One thread for torch, here and in subprocesses: two on busy cores are several times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is no fault of the code: neither a slow example nor slow generation fails a test.
 settings.register_profile("q3omni", deadline=None, suppress_health_check=[HealthCheck.too_slow])

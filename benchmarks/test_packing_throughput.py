@@ -1,5 +1,6 @@
 """Packing: ours against ModelOpt's `NVFP4QTensor.quantize` on the same CPU, in the same run. GB/s of BF16 input."""
 
+import os
 import platform
 import statistics
 import timeit
@@ -28,6 +29,7 @@ def test_packing_against_modelopt(benchmark: Any, weight: Any) -> None:
     torch = pytest.importorskip("torch", reason="needs the quantize extra: pip install 'pytest-q3omni[quantize]'")
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
+    torch.set_num_threads(os.cpu_count() or 1)  # as many as our kernels take
     theirs = torch.from_numpy(weight.view(np.int16)).view(torch.bfloat16)
 
     def baseline() -> Any:

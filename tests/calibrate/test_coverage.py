@@ -17,14 +17,6 @@ from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path  # noqa:
 EXPERTS = ["thinker.model.layers.0.mlp.experts", "thinker.model.layers.1.mlp.experts"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def model():
     return load_model(checkpoint_path(), speech=True)

@@ -36,14 +36,6 @@ SITES = sorted(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def plan():
     return build_plan(SOURCE, "nvfp4-default")

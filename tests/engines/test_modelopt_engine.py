@@ -23,14 +23,6 @@ from pytest_q3omni.plan.build import build_plan  # noqa: E402
 LAYERS = "thinker.model.layers"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def plan():
     return build_plan(checkpoint_path(), "nvfp4-default")

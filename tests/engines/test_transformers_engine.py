@@ -25,14 +25,6 @@ from pytest_q3omni.omni.safetensors_file import layout  # noqa: E402
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def processor():
     return load_processor(checkpoint_path())

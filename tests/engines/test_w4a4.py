@@ -25,14 +25,6 @@ from pytest_q3omni.plan.build import build_plan  # noqa: E402
 EXPERTS = "thinker.model.layers.0.mlp.experts"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def conversations():
     return load_conversations(conversations_path())

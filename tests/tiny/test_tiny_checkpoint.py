@@ -40,14 +40,6 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def loaded():
     model, report = transformers.Qwen3OmniMoeForConditionalGeneration.from_pretrained(
