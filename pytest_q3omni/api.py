@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from pytest_q3omni.errors import InvalidRequest, Q3OmniError
 from pytest_q3omni.records import CalibrationRecord, Judgement, Plan, Progress, Quantized, no_progress
 
 AnyPath = str | PathLike[str]
@@ -56,11 +57,16 @@ def calibrate(
         MissingDependency: the `quantize` extra is not installed.
     """
     from pytest_q3omni.calibrate.observe import run_calibration
-    from pytest_q3omni.calibrate.record import check_target, save_record
+    from pytest_q3omni.calibrate.record import save_record
+    from pytest_q3omni.engines.device import check_device
     from pytest_q3omni.omni.conversations import load_conversations
+    from pytest_q3omni.omni.durable import check_new_directory
     from pytest_q3omni.plan.build import build_plan
 
-    check_target(Path(record))
+    if Path(record).resolve().is_relative_to(Path(source).resolve()):
+        raise InvalidRequest("RECORD lies in SRC", where=str(record), fix="name a directory outside SRC")
+    check_new_directory(Path(record), "RECORD")
+    check_device(device)
     planned = build_plan(Path(source), recipe)
     samples = load_conversations(Path(conversations))
     seen = run_calibration(Path(source), planned, samples, device=device, progress=progress)
@@ -132,15 +138,25 @@ def verify(
     """
     from pytest_q3omni.verify.judge import judge
 
-    own = Path(checkpoint) / "q3omni"
-    place = Path(record) if record is not None else own if (own / "record.json").exists() else None
+    seen, fault = (load_record(record), None) if record is not None else _own_record(Path(checkpoint))
     return judge(
         Path(checkpoint),
         source=None if source is None else Path(source),
-        record=None if place is None else load_record(place),
+        record=seen,
+        record_fault=fault,
         require=require,
         progress=progress,
     )
+
+
+def _own_record(checkpoint: Path) -> tuple[CalibrationRecord | None, Q3OmniError | None]:
+    """The record in a checkpoint's own folder, or what is wrong with it: a damaged one is a finding, not the end."""
+    if not (checkpoint / "q3omni" / "record.json").exists():
+        return None, None
+    try:
+        return load_record(checkpoint), None
+    except Q3OmniError as error:
+        return None, error
 
 
 def demo(out: AnyPath = "q3omni-demo", *, progress: Progress = no_progress) -> Quantized:
@@ -150,10 +166,14 @@ def demo(out: AnyPath = "q3omni-demo", *, progress: Progress = no_progress) -> Q
         InvalidRequest: `out` holds something that an earlier demo did not make.
         MissingDependency: the `quantize` extra is not installed.
     """
+    from pytest_q3omni.omni.durable import unwritable, write_file
     from pytest_q3omni.pipeline.demo import run_demo
     from pytest_q3omni.report import html
 
     made = run_demo(Path(out), progress=progress)
     page = html.render_judgement(made.judgement, plan=made.plan, record=made.record)
-    (Path(out) / "report.html").write_text(page, encoding="utf-8")
+    try:
+        write_file(Path(out) / "report.html", page.encode())
+    except OSError as error:
+        raise unwritable(error, Path(out) / "report.html") from error
     return made

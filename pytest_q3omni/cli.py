@@ -71,12 +71,12 @@ def plan(
     if output is Format.json:
         from pytest_q3omni.report import json
 
-        typer.echo(json.render_plans(plans))
+        _print(json.render_plans(plans))
         return
     from pytest_q3omni.report import terminal
 
     remarks = {made.recipe: load_recipe(made.recipe).remark(made) for made in plans}
-    typer.echo(terminal.render_plans(plans, {name: text for name, text in remarks.items() if text}))
+    _print(terminal.render_plans(plans, {name: text for name, text in remarks.items() if text}))
 
 
 @app.command(epilog="Example: q3omni calibrate SRC RECORD --recipe nvfp4-default --conversations samples.jsonl")
@@ -96,11 +96,11 @@ def calibrate(
             source, record, recipe=recipe, conversations=conversations, device=device, progress=progress
         )
     if output is Format.json:
-        typer.echo((record / "record.json").read_text(encoding="utf-8").rstrip())
+        _print((record / "record.json").read_text(encoding="utf-8").rstrip())
         return
     from pytest_q3omni.report import terminal
 
-    typer.echo(terminal.render_record(made))
+    _print(terminal.render_record(made))
 
 
 @app.command(epilog="Example: q3omni quantize SRC OUT --recipe nvfp4-default --conversations samples.jsonl")
@@ -136,9 +136,9 @@ def quantize(
         from pytest_q3omni.report import terminal
 
         if made.record is None and conversations is not None:
-            typer.echo(f"{made.plan.recipe} is weight-only: the conversations were not needed.")
+            _print(f"{made.plan.recipe} is weight-only: the conversations were not needed.")
         if made.record is not None:
-            typer.echo(terminal.render_record(made.record))
+            _print(terminal.render_record(made.record))
     _report(made.judgement, ReportFormat(output.value), None)
 
 
@@ -174,12 +174,12 @@ def demo(
     if output is Format.text:
         from pytest_q3omni.report import terminal
 
-        typer.echo(terminal.render_plans([made.plan], {}))
+        _print(terminal.render_plans([made.plan], {}))
         if made.record is not None:
-            typer.echo(terminal.render_record(made.record))
+            _print(terminal.render_record(made.record))
     _report(made.judgement, ReportFormat(output.value), None)
     if output is Format.text:
-        typer.echo(f"Report: {out / 'report.html'}")
+        _print(f"Report: {out / 'report.html'}")
 
 
 def _report(
@@ -195,7 +195,7 @@ def _report(
     }[output]
     text = render(judgement)
     if out is None:
-        typer.echo(text)
+        _print(text)
     else:
         try:
             out.write_text(text + "\n", encoding="utf-8")
@@ -232,6 +232,17 @@ def _progress() -> Iterator[Progress]:
             yield show
 
 
+def _print(text: str) -> None:
+    """Print a result. A reader that left (head, less) is no failure of ours and changes no exit code."""
+    try:
+        typer.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor may Python complain while it closes
+    except OSError as error:
+        _stop(f"standard output: {error.strerror}. Fix: free disk space, or write the result elsewhere")
+
+
 def _stop(message: str) -> NoReturn:
     typer.echo(f"q3omni: {message}", err=True)
     raise typer.Exit(2)
@@ -248,10 +259,12 @@ def main() -> None:
             raise
         typer.echo(f"q3omni: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:
-        # The reader (head, less) left: that is no failure of ours, and Python must not complain while it closes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        if os.environ.get("Q3OMNI_DEBUG"):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"q3omni: {place}{error.strerror or error}. Fix: check the path and its permissions", err=True)
+        sys.exit(2)
     except Exception as error:  # the last line of defence: a user at 2 a.m. gets a sentence, not a traceback
         if os.environ.get("Q3OMNI_DEBUG"):
             raise

@@ -137,6 +137,7 @@ class CalibrationRecord:
     input_amax: per input site the largest |activation| (float32 of a BF16 value).
     expert_tokens: modality ("text", "image", "audio") -> experts module (`....mlp.experts`) -> tokens per expert.
     samples: conversations that passed, by modality they contain; one with an image and text counts under both.
+    source_weights: `Checkpoint.weights_sample()` of the source; "" in records of other tools.
     """
 
     recipe: str
@@ -147,6 +148,7 @@ class CalibrationRecord:
     samples: Mapping[str, int]
     failures: tuple[SampleFailure, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    source_weights: str = ""
 
     @property
     def samples_passed(self) -> int:

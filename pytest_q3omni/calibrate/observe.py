@@ -7,7 +7,8 @@ fails all of them are tried, so that a single run names everything that is wrong
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
@@ -19,6 +20,7 @@ from pytest_q3omni.calibrate.coverage import Coverage
 from pytest_q3omni.engines import modelopt
 from pytest_q3omni.engines.transformers import Inputs, Step, conversation_inputs, load_model, thinker_step
 from pytest_q3omni.errors import (
+    CalibrationError,
     EngineError,
     Inconsistent,
     InvalidRequest,
@@ -28,6 +30,7 @@ from pytest_q3omni.errors import (
     SamplesFailed,
 )
 from pytest_q3omni.omni.checkpoint import open_checkpoint
+from pytest_q3omni.omni.config import omni_section
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.omni.processor import load_processor
 from pytest_q3omni.records import CalibrationRecord, Plan, Progress, SampleFailure, no_progress
@@ -38,11 +41,12 @@ _THINKER = "thinker."
 
 @dataclass
 class _Run:
-    """One calibration under way. failures: conversation id -> cause in one line."""
+    """One calibration under way. context: tokens that the model was made for. failures: conversation id -> cause."""
 
     processor: Any
     conversations: Sequence[Conversation]
     step: Step
+    context: int
     device: str
     tolerate: int
     progress: Progress
@@ -53,7 +57,18 @@ class _Run:
         return [conversation for conversation in self.conversations if conversation.id not in self.failures]
 
     def inputs(self, conversation: Conversation) -> Inputs:
-        return conversation_inputs(self.processor, conversation, device=self.device)
+        """The model's inputs.
+
+        Raises:
+            InvalidRequest: more tokens than the model was made for; attention to all of them would take hours.
+        """
+        inputs = conversation_inputs(self.processor, conversation, device=self.device)
+        tokens = inputs["input_ids"].shape[1]
+        if tokens > self.context:
+            expected = f"at most {self.context}, the model's max_position_embeddings"
+            fix = "shorten the text, or use fewer or smaller pictures and recordings"
+            raise InvalidRequest(f"{tokens} tokens", where=conversation.id, expected=expected, fix=fix)
+        return inputs
 
     def check(self, when: str) -> None:
         """Stop here if more failed than tolerated, or nothing is left.
@@ -90,12 +105,10 @@ def run_calibration(
         MissingDependency, Unreadable, Incomplete, EngineError: model, processor or ModelOpt cannot be loaded or run.
     """
     _check_request(source, plan, conversations)
-    run = _Run(load_processor(source), conversations, step, device, tolerate_failures, progress)
+    run = _Run(load_processor(source), conversations, step, _context(source), device, tolerate_failures, progress)
     _check_conversations(run)
     speech = any(not tensor.input_site.startswith(_THINKER) for tensor in plan.packed if tensor.input_site)
-    model = load_model(source, speech=speech, device=device)
-    _preflight(run, model)
-    found, coverage = _calibrate(run, model, plan)
+    found, coverage = _observe(run, plan, lambda: load_model(source, speech=speech, device=device))
     check_amax(plan, found)
     return CalibrationRecord(
         recipe=plan.recipe,
@@ -106,6 +119,7 @@ def run_calibration(
         samples=_by_modality(run.remaining),
         failures=tuple(SampleFailure(sample, cause) for sample, cause in run.failures.items()),
         versions=_versions(),
+        source_weights=open_checkpoint(source).weights_sample(),
     )
 
 
@@ -135,7 +149,7 @@ def _check_request(source: Path, plan: Plan, conversations: Sequence[Conversatio
     if not conversations:
         raise InvalidRequest("no conversations", expected="at least one", fix="pass a file with conversations")
     names = [conversation.id for conversation in conversations]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InvalidRequest(f"two conversations are called {twice[0]}", expected="ids that differ", fix="rename one")
     fingerprint = open_checkpoint(source).fingerprint()
@@ -144,6 +158,12 @@ def _check_request(source: Path, plan: Plan, conversations: Sequence[Conversatio
             f"the plan belongs to another checkpoint ({plan.fingerprint[:12]}, this is {fingerprint[:12]})",
             where=str(source), expected="the plan's own source", fix="plan this checkpoint again",
         )  # fmt: skip
+
+
+def _context(source: Path) -> int:
+    """Tokens that the thinker was made for."""
+    text = omni_section(open_checkpoint(source).config, "config.json").section("thinker_config").section("text_config")
+    return text.number("max_position_embeddings")
 
 
 def _check_conversations(run: _Run) -> None:
@@ -155,8 +175,27 @@ def _check_conversations(run: _Run) -> None:
         except MissingDependency:
             raise
         except Exception as error:  # noqa: BLE001 (a sample may fail in any way: each one is named in the report)
-            run.failures[conversation.id] = _cause(error)
+            run.failures[conversation.id] = _cause(error, conversation)
+    run.progress("checking conversations", len(run.conversations), len(run.conversations))
     run.check("before the model was loaded")
+
+
+def _observe(run: _Run, plan: Plan, load: Callable[[], Any]) -> tuple[dict[str, float], Coverage]:
+    """`_calibrate`, and once more on a fresh model if a sample failed: half-way, it has left its amax behind."""
+    model = load()
+    _preflight(run, model)
+    while True:
+        before = len(run.failures)
+        try:
+            found, coverage = _calibrate(run, model, plan)
+        except EngineError:  # NaN that a tolerated sample has left
+            if len(run.failures) == before:
+                raise
+        else:
+            if len(run.failures) == before or not found:
+                return found, coverage
+        del model  # two do not fit
+        model = load()
 
 
 def _preflight(run: _Run, model: Any) -> None:
@@ -170,6 +209,7 @@ def _preflight(run: _Run, model: Any) -> None:
         for number, conversation in enumerate(rest):
             run.progress("looking for all failures", number, len(rest))
             _passes(run, model, conversation)
+        run.progress("looking for all failures", len(rest), len(rest))
     run.check("before anything was quantized")
 
 
@@ -207,19 +247,46 @@ def _passes(run: _Run, model: Any, conversation: Conversation, coverage: Coverag
         if coverage is not None:
             coverage.begin(inputs)
         with torch.inference_mode():
-            run.step(model, inputs)
+            _check_finite(run.step(model, inputs), conversation)
     except Exception as error:  # noqa: BLE001 (a sample may fail in any way: each one is named in the report)
-        run.failures[conversation.id] = _cause(error)
+        run.failures[conversation.id] = _cause(error, conversation)
         return False
     if coverage is not None:
         coverage.keep()
     return True
 
 
-def _cause(error: Exception) -> str:
-    """An error in one line: type and message; of our own errors what was found and how to fix it."""
-    text = str(error) if isinstance(error, Q3OmniError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+def _check_finite(output: Any, conversation: Conversation) -> None:
+    """Return if the step's output has no logits, or finite ones.
+
+    Raises:
+        CalibrationError: NaN or Inf among them.
+    """
+    import torch
+
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, torch.Tensor) or not logits.numel() or torch.stack(logits.aminmax()).isfinite().all():
+        return
+    fix = "run it in BF16 and look where the model overflows"
+    if "audio" in conversation.modalities:
+        fix = f"use longer recordings, very short ones overflow the audio tower; otherwise {fix}"
+    found, expected = "NaN or Inf among the model's logits", "finite numbers"
+    raise CalibrationError(found, where=conversation.id, expected=expected, fix=fix)
+
+
+def _cause(error: Exception, conversation: Conversation) -> str:
+    """An error in one line, without the conversation's name, which stands beside it.
+
+    Of our own errors what was found and how to fix it, of others type and message.
+    """
+    if not isinstance(error, Q3OmniError):
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    place = error.where.removeprefix(conversation.id).strip()
+    if place.startswith("(") and place.endswith(")"):
+        place = place[1:-1]
+    text = f"{place}: {error.found}" if place else error.found
+    text += f"; expected {error.expected}" if error.expected else ""
+    return " ".join(f"{text} ({error.fix})".split() if error.fix else text.split())
 
 
 def _samples_failed(failures: dict[str, str], total: int, tolerate: int, when: str) -> SamplesFailed:
@@ -232,9 +299,10 @@ def _samples_failed(failures: dict[str, str], total: int, tolerate: int, when: s
     ]
     if len(causes) > _SHOWN:
         shown.append(f"and {len(causes) - _SHOWN} more causes")
+    listed = f" {shown[0]}" if len(shown) == 1 else "".join(f"\n  - {line}" for line in shown) + "\n "
     forward = any("_forward_unimplemented" in cause or 'missing the required "forward"' in cause for cause in causes)
     return SamplesFailed(
-        f"{len(failures)} of {total} samples failed {when}: {'; '.join(shown)}",
+        f"{len(failures)} of {total} samples failed {when}:{listed}",
         where="calibration",
         expected=f"every sample to pass ({tolerate} failures are tolerated)",
         fix="Qwen3-Omni as a whole has no forward: call model.thinker(**inputs), or model.generate(...) for speech"

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_q3omni.errors import Inconsistent, InvalidRequest, Unreadable, Unwritable
+from pytest_q3omni.errors import Inconsistent, Unreadable
 from pytest_q3omni.omni.config import read_json
+from pytest_q3omni.omni.durable import check_new_directory, publish, unwritable, write_file
 from pytest_q3omni.omni.safetensors_file import Entry, layout, read_header
 from pytest_q3omni.records import CalibrationRecord, SampleFailure, TensorInfo
 
@@ -56,6 +57,7 @@ def encode_record(record: CalibrationRecord) -> dict[str, bytes]:
         "schema": SCHEMA,
         "recipe": record.recipe,
         "source_fingerprint": record.source_fingerprint,
+        "source_weights": record.source_weights,
         "input_sites": sites,
         "experts_modules": modules,
         "samples_total": record.samples_total,
@@ -68,17 +70,6 @@ def encode_record(record: CalibrationRecord) -> dict[str, bytes]:
     return {JSON: text.encode(), TENSORS: data}
 
 
-def check_target(path: Path) -> None:
-    """Return if a record can be written to `path`: nothing is there yet, or an empty directory.
-
-    Raises:
-        InvalidRequest: something is there.
-    """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        fix = "name another RECORD, or remove this one: a record is never overwritten"
-        raise InvalidRequest("exists already", where=str(path), expected="a new directory", fix=fix)
-
-
 def save_record(record: CalibrationRecord, path: Path) -> None:
     """Write the record to the new directory `path`: whole, or not at all.
 
@@ -86,39 +77,18 @@ def save_record(record: CalibrationRecord, path: Path) -> None:
         InvalidRequest: `path` holds something already.
         Unwritable: no space, no permission.
     """
-    check_target(path)
+    check_new_directory(path, "RECORD")
     files = encode_record(record)
     stage = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         stage.mkdir(parents=True)
         for name, data in files.items():
-            with (stage / name).open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        _sync_directory(stage)
-        if path.is_dir():
-            path.rmdir()
-        stage.rename(path)
-        _sync_directory(path.parent)
+            write_file(stage / name, data)
+        publish(stage, path)
     except OSError as error:
-        fix = "free disk space, or check the path and its permissions"
-        raise Unwritable(
-            error.strerror or str(error), where=str(path), expected="a writable place for the record", fix=fix
-        ) from error
+        raise unwritable(error, path) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make names durable; Windows syncs them with the files and opens no directories."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load_record(path: Path) -> CalibrationRecord:
@@ -156,6 +126,7 @@ def load_record(path: Path) -> CalibrationRecord:
             for item in _field(described, "failures", list, place)
         ),
         versions=_table(described, "versions", str, place),
+        source_weights=_field({"source_weights": "", **described}, "source_weights", str, place),
     )
 
 

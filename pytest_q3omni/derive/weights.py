@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_q3omni.errors import FormatError, NonFiniteAmax
 from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
@@ -16,6 +16,13 @@ from pytest_q3omni.records import CalibrationRecord, Plan, TensorPlan
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+class Member(Protocol):
+    """A member of a fused group: a plan's tensor, or a module that is packed already."""
+
+    @property
+    def module(self) -> str: ...
 
 
 def fused_groups(plan: Plan) -> dict[str, tuple[TensorPlan, ...]]:
@@ -26,7 +33,7 @@ def fused_groups(plan: Plan) -> dict[str, tuple[TensorPlan, ...]]:
     return {name: tuple(members) for name, members in groups.items()}
 
 
-def group_scale(amax: float, members: Iterable[TensorPlan]) -> np.float32:
+def group_scale(amax: float, members: Iterable[Member]) -> np.float32:
     """Global scale of a fused group whose largest |weight| is `amax`: amax / 2688 in float32.
 
     Raises:
@@ -47,19 +54,24 @@ def group_scale(amax: float, members: Iterable[TensorPlan]) -> np.float32:
 
 
 def input_scale(tensor: TensorPlan, record: CalibrationRecord) -> np.float32:
-    """Input scale of a W4A4 tensor: the recorded input amax / 2688 in float32.
+    """Input scale of a W4A4 tensor. Raises as `site_scale`, which it is for the tensor's input."""
+    return site_scale(tensor.input_site, record, where=tensor.module)
+
+
+def site_scale(site: str, record: CalibrationRecord, *, where: str = "") -> np.float32:
+    """Input scale of the layers that read input `site`: the recorded amax / 2688 in float32. `where` opens messages.
 
     Raises:
         NonFiniteAmax: the record has no amax for this input, or one that is NaN, Inf, zero or negative.
     """
     import numpy as np
 
-    amax = record.input_amax.get(tensor.input_site)
+    amax = record.input_amax.get(site)
     if amax is None or not (math.isfinite(amax) and amax > 0):
         raise NonFiniteAmax(
             "no input amax in the calibration record" if amax is None else f"input amax {amax} in the record",
-            where=tensor.module,
-            expected=f"a finite amax above 0 for '{tensor.input_site}'",
+            where=where,
+            expected=f"a finite amax above 0 for '{site}'",
             fix="calibrate with conversations that reach this layer",
         )
     return np.float32(amax) / np.float32(SCALE_DIVISOR)

@@ -1,16 +1,24 @@
-"""A small probe: which CUDA device is here, and what a `gpu` or `thor` item lacks. Imports torch, so ask late."""
+"""A small probe: which CUDA device is here, what a `gpu` or `thor` item lacks, and whether a model can run on a device.
+
+The probe imports torch, so ask late.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+
+from pytest_q3omni.errors import InvalidRequest, MissingDependency
 
 GPU_CAPABILITY, THOR_CAPABILITY = (8, 0), (11, 0)
 NEEDS = {
     "gpu": "a CUDA device of compute capability 8.0 or higher",
     "thor": "an NVIDIA Thor (compute capability 11.0)",
 }
+
+_NAME = re.compile(r"cpu|cuda(:(0|[1-9][0-9]*))?")
 
 
 @dataclass(frozen=True)
@@ -49,3 +57,30 @@ def missing(kind: str, devices: Devices) -> str:
     else:
         enough = any(capability >= GPU_CAPABILITY for capability in capabilities)
     return "" if enough else f"needs {NEEDS[kind]}; {devices}"
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that no model can run on, before any work: later, each conversation would fail, and be blamed.
+
+    "cpu" is never looked into, so that asking costs no import of torch.
+
+    Raises:
+        InvalidRequest: not a name of the form cpu, cuda or cuda:N, or no such CUDA device here; says what was found.
+        MissingDependency: a CUDA device is asked for and torch is not installed.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise InvalidRequest(
+            f"the device {name!r}", where="--device", expected="cpu, cuda or cuda:N", fix="use one of these names"
+        )
+    if name == "cpu":
+        return
+    if find_spec("torch") is None:
+        fix = "pip install 'pytest-q3omni[quantize]'"
+        raise MissingDependency("torch is not installed", where=f"--device {name}", fix=fix)
+    devices = probe()
+    if int(match[2] or 0) >= len(devices.cuda):
+        raise InvalidRequest(
+            f"no such GPU: {devices}", where=f"--device {name}", expected="a CUDA GPU that torch can use",
+            fix=f"--device cpu{', or a smaller number' if devices.cuda else ''}",
+        )  # fmt: skip

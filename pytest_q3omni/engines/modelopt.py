@@ -1,7 +1,7 @@
 """ModelOpt 0.47: quantizers in the model, and what they saw. All that is odd about it is in this file.
 
 - Importing it warns, and quantizing prints to stdout, which belongs to our JSON: both are dropped.
-- It has no CPU kernel for NVFP4: `nvfp4_fake_quantize` is registered as one.
+- It has no CPU kernel for NVFP4: `nvfp4_fake_quantize` of fake_quant.py is registered as one.
 - Its quantized Conv3d takes a CUDA-only path even when its quantizers are disabled: it is unregistered meanwhile.
 - Fused experts have one input quantizer for all experts, and a weight quantizer each.
 - Without an enabled input quantizer it skips the calibration loop.
@@ -20,8 +20,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from pytest_q3omni.engines.fake_quant import nvfp4_fake_quantize
 from pytest_q3omni.errors import EngineError, MissingDependency
-from pytest_q3omni.nvfp4.format import BLOCK_SIZE, E2M1_MAX, E4M3_MAX, SCALE_DIVISOR
+from pytest_q3omni.nvfp4.format import BLOCK_SIZE
 from pytest_q3omni.omni.extras import missing_extra
 from pytest_q3omni.omni.naming import experts_module
 from pytest_q3omni.records import Plan, TensorPlan
@@ -33,10 +34,6 @@ PACKAGE, RELEASES = "nvidia-modelopt", ">=0.47,<0.48"
 _RELEASE = re.compile(r"0\.47(\.|$)")
 _FORMAT = {"num_bits": (2, 1), "block_sizes": {-1: BLOCK_SIZE, "type": "dynamic", "scale_bits": (4, 3)}}
 """A quantizer's attributes for NVFP4: E2M1, blocks of 16 along the last axis, E4M3 scales taken from the data."""
-
-_SMALLEST_SCALE = 1e-5
-_SCALE_OF_ZERO_AMAX = 1e-12
-"""Two constants of modelopt/torch/kernels/quantization/gemm/fp4_kernel_hopper.py."""
 
 _KEPT: list[Any] = []
 """A registration lives as long as its Library object."""
@@ -107,48 +104,6 @@ def _dynamic_block_quantize(
     return nvfp4_fake_quantize(data, amax)
 
 
-def nvfp4_fake_quantize(data: torch.Tensor, amax: torch.Tensor) -> torch.Tensor:
-    """To NVFP4 and back, as ModelOpt's CUDA operator does it: same shape and dtype, on any device.
-
-    The global scale is amax times the float32 reciprocal of 2688: so torch divides by a constant on CUDA. On the CPU,
-    and in packed files, it is the quotient, which may differ in the last bit. The rest: `round_to_nvfp4`.
-
-    data: (..., width), a width that is no multiple of 16 is padded with zeros. amax: any shape, the largest counts.
-    """
-    return round_to_nvfp4(data, amax.float().amax() * (1 / SCALE_DIVISOR))
-
-
-def round_to_nvfp4(data: torch.Tensor, global_scale: torch.Tensor) -> torch.Tensor:
-    """To NVFP4 and back with a given global scale (float32, 0-dim): a checkpoint's `input_scale`.
-
-    The rules are those of the Triton kernel `fp4_fake_quant_block` (ModelOpt 0.47). Three are not those of packed
-    weights: a block scale that rounds to zero stays zero; a product of both scales below 1e-5 becomes 1, so that blocks
-    of such small values turn to zero; and Triton's `/` is PTX's `div.full.f32`, a product with a reciprocal. The GPU's
-    reciprocal may be off by one unit in the last place, ours is rounded to nearest: only a quotient that close to a
-    rounding boundary can come out otherwise (`tests/engines/test_cuda_vectors.py`: in 10 of 6658 blocks).
-    """
-    import torch
-
-    global_scale = torch.where(global_scale > 0, global_scale, _SCALE_OF_ZERO_AMAX)
-    width = data.shape[-1]
-    padded = torch.nn.functional.pad(data.float(), (0, -width % BLOCK_SIZE))
-    blocks = padded.unflatten(-1, (-1, BLOCK_SIZE))
-    magnitude = blocks.abs()
-    largest = magnitude.nan_to_num(nan=-1.0, posinf=torch.inf).amax(-1, keepdim=True)  # Triton's maximum skips NaN
-    wanted = torch.where(largest < 0, E4M3_MAX, largest * _reciprocal(E2M1_MAX * global_scale)).clamp(max=E4M3_MAX)
-    scale = wanted.to(torch.float8_e4m3fn).float() * global_scale
-    scale = torch.where(scale >= _SMALLEST_SCALE, scale, 1.0)
-    quotient = (magnitude * _reciprocal(scale)).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    step = torch.where(quotient < 2, 0.5, torch.where(quotient < 4, 1.0, 2.0))  # between E2M1's neighbours
-    rounded = ((quotient / step).round() * step).clamp(max=E2M1_MAX) * scale  # to nearest even; the step is exact
-    result = torch.where(blocks >= 0, rounded, 0 - rounded).flatten(-2)  # no negative zero
-    return result[..., :width].to(data.dtype)
-
-
-def _reciprocal(values: torch.Tensor) -> torch.Tensor:
-    return 1 / values
-
-
 def quant_config(plan: Plan, *, weights: bool = True) -> dict[str, Any]:
     """ModelOpt's config of a plan: everything off, then on what the plan packs; max calibration.
 
@@ -180,7 +135,7 @@ def _quantizers(tensor: TensorPlan, *, weights: bool) -> list[str]:
 
 
 @contextmanager
-def _without_conv3d(quantization: Any) -> Iterator[None]:
+def without_conv3d(quantization: Any) -> Iterator[None]:
     """ModelOpt leaves Conv3d alone while this is open."""
     import torch
 
@@ -205,7 +160,7 @@ def fake_quantize(model: Any, plan: Plan, loop: Callable[[Any], None], *, weight
     """
     quantization = load_modelopt()
     try:
-        with _silence(), _without_conv3d(quantization):
+        with _silence(), without_conv3d(quantization):
             model = quantization.quantize(model, quant_config(plan, weights=weights), loop)
     except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
         text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.engines.transformers import EXPERTS
+from pytest_q3omni.engines.transformers import load_model
 from pytest_q3omni.engines.w4a4 import quantize_inputs
-from pytest_q3omni.errors import EngineError, Incomplete, Inconsistent, InvalidRequest
+from pytest_q3omni.errors import Inconsistent, InvalidRequest
 from pytest_q3omni.layouts import layout_of
 from pytest_q3omni.omni.checkpoint import Checkpoint
-from pytest_q3omni.omni.extras import missing_extra
-from pytest_q3omni.omni.processor import quiet
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.records import Numerics
 
@@ -92,40 +90,17 @@ def load_packed(checkpoint: Checkpoint, numerics: Numerics, *, speech: bool, dev
     numerics: "w4a16" dequantizes the weights to BF16; "w4a4" rounds the inputs of the packed layers, too.
 
     Raises:
-        MissingDependency: torch or transformers is not installed.
-        Incomplete: parameters of the model are not in the files.
-        EngineError: transformers cannot load it; its error is the cause.
+        MissingDependency, Incomplete, EngineError: see `load_model`.
+        Inconsistent: "w4a4", and an input scale is no number, or belongs to no module.
     """
-    try:
-        import torch
-        from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
-    except ImportError as error:
-        raise missing_extra("torch>=2.11 and transformers>=5.16,<5.20", "running the model", error) from error
-
     modules = packed_modules(checkpoint)
-    tensors = as_bf16(checkpoint, modules, "" if speech else "thinker.")
-    with quiet():
-        try:
-            config = Qwen3OmniMoeConfig.from_pretrained(checkpoint.path, local_files_only=True)
-            if not speech:
-                config.enable_audio_output = False
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config  # transformers would look for a quantizer of its own
-            model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
-                None, config=config, state_dict=tensors, dtype=torch.bfloat16, experts_implementation=EXPERTS,
-                output_loading_info=True,
-            )  # fmt: skip
-        except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
-            found = f"transformers cannot load the dequantized model ({type(error).__name__}: {error})"
-            raise EngineError(found, where=str(checkpoint.path), fix="`q3omni verify` names what is wrong") from error
-    missing = sorted(map(str, (*report["missing_keys"], *report["mismatched_keys"])))
-    if missing:
-        found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
-        raise Incomplete(found, where=str(checkpoint.path), expected="all weights of the model", fix="pack it again")
+    prefix = "" if speech else "thinker."
+    tensors = as_bf16(checkpoint, modules, prefix)
+    model = load_model(checkpoint.path, speech=speech, device=device, tensors=tensors)
     if numerics == "w4a4":
         scales = input_scales(checkpoint, modules)
-        quantize_inputs(model, scales if speech else {k: v for k, v in scales.items() if k.startswith("thinker.")})
-    return model.eval().to(device)
+        quantize_inputs(model, {name: scale for name, scale in scales.items() if name.startswith(prefix)})
+    return model
 
 
 def as_bf16(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> dict[str, BF16Tensor]:

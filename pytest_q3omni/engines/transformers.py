@@ -25,41 +25,61 @@ EXPERTS = "eager"
 """Experts one after another with `F.linear`: the other implementations call no quantizer, and round otherwise."""
 
 
-def load_model(path: Path, *, speech: bool = False, device: str = "cpu") -> Any:
+def load_model(
+    path: Path, *, speech: bool = False, device: str = "cpu", tensors: Mapping[str, Any] | None = None
+) -> Any:
     """A BF16 `Qwen3OmniMoeForConditionalGeneration` in eval mode; without `speech` its thinker alone.
 
     The names of modules are the same either way (`thinker.model...`). Only safetensors are read, from the directory.
 
+    tensors: the weights, in place of those in the directory: those of a packed checkpoint, which transformers must not
+        see, dequantized. Each value is asked for with `value[...]`.
+
     Raises:
         MissingDependency: torch or transformers is not installed.
-        Incomplete: parameters of the model are not in the files.
+        Incomplete: parameters of the model are not among the weights.
         EngineError: transformers cannot load it; its error is the cause.
     """
     try:
         import torch
-        from transformers import Qwen3OmniMoeConfig, Qwen3OmniMoeForConditionalGeneration
+        from transformers import Qwen3OmniMoeForConditionalGeneration
     except ImportError as error:
         raise missing_extra("torch>=2.11 and transformers>=5.16,<5.20", "running the model", error) from error
 
+    files = {"use_safetensors": True, "local_files_only": True}
+    source, options = (path, files) if tensors is None else (None, {"state_dict": tensors})
     with quiet():
         try:
-            config = Qwen3OmniMoeConfig.from_pretrained(path, local_files_only=True)
-            if not speech:
-                config.enable_audio_output = False
             model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
-                path, config=config, dtype=torch.bfloat16, experts_implementation=EXPERTS, local_files_only=True,
-                use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True,  # reported below, by name
+                source, config=_config(path, speech), dtype=torch.bfloat16, experts_implementation=EXPERTS,
+                output_loading_info=True, ignore_mismatched_sizes=True, **options,  # reported below, by name
             )  # fmt: skip
             model = model.eval().to(device)
         except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
             found = f"transformers cannot load the model ({_line(error)})"
             raise EngineError(found, where=str(path), fix="q3omni verify names what is wrong with the files") from error
+    _refuse_missing(report, path, "download it again" if tensors is None else "pack it again")
+    return model
+
+
+def _config(path: Path, speech: bool) -> Any:
+    """The model's config without what packed weights say of themselves: transformers would look for a quantizer."""
+    from transformers import Qwen3OmniMoeConfig
+
+    config = Qwen3OmniMoeConfig.from_pretrained(path, local_files_only=True)
+    if not speech:
+        config.enable_audio_output = False
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config
+
+
+def _refuse_missing(report: Mapping[str, Any], path: Path, fix: str) -> None:
     mismatched = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
     missing = sorted({*report["missing_keys"], *mismatched})
     if missing:
         found = f"{len(missing)} parameters are missing or of another shape, the first: {missing[0]}"
-        raise Incomplete(found, where=str(path), expected="all weights of the model", fix="download it again")
-    return model
+        raise Incomplete(found, where=str(path), expected="all weights of the model", fix=fix)
 
 
 def render_prompt(processor: Any, conversation: Conversation) -> str:
@@ -90,7 +110,7 @@ def conversation_inputs(processor: Any, conversation: Conversation, *, device: s
     """Tensors for `thinker_step`, on `device`; a batch of one.
 
     Raises:
-        NotChatML, InvalidRequest: see `render_prompt`; a recording without samples.
+        NotChatML, InvalidRequest: see `render_prompt`; a recording that `decode_audio` refuses.
         Unreadable: a picture or recording cannot be decoded; names its file.
         EngineError: the processor cannot take it; its error is the cause.
     """
@@ -102,7 +122,8 @@ def conversation_inputs(processor: Any, conversation: Conversation, *, device: s
         media["audio"] = [decode_audio(sound, rate, where=_place(sound, conversation)) for sound in recordings]
         media["sampling_rate"] = rate
     try:
-        features = processor(text=prompt, return_tensors="pt", **media)
+        with quiet():  # it warns of long texts and tiny pictures
+            features = processor(text=prompt, return_tensors="pt", **media)
     except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
         raise EngineError(f"the processor fails ({_line(error)})", where=conversation.id) from error
     return {name: value.to(device) for name, value in features.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_q3omni.engines.fake_quant import round_to_nvfp4
 from pytest_q3omni.errors import Inconsistent
 from pytest_q3omni.omni.naming import experts_module
 
@@ -23,8 +24,6 @@ _SCALES = "_q3omni_input_scales"  # on an experts module: (gate_up scales, down 
 
 def quantize_activations(inputs: torch.Tensor, input_scale: torch.Tensor) -> torch.Tensor:
     """`inputs` (..., features) to NVFP4 and back with the global scale `input_scale` (0-dim); same shape and dtype."""
-    from pytest_q3omni.engines.modelopt import round_to_nvfp4
-
     return round_to_nvfp4(inputs, input_scale)
 
 

@@ -23,8 +23,8 @@ _FIX = (
 )
 
 
-def check_chatml(prompt: str, *, where: str = "") -> None:
-    """Return if the prompt has a user turn, and after it an assistant turn that is at least opened.
+def check_chatml(prompt: str, *, where: str = "", fix: str = _FIX) -> None:
+    """Return if the prompt has a user turn, and after the last one an assistant turn that is at least opened.
 
     Raises:
         NotChatML: names the missing role marker and shows how the prompt begins.
@@ -33,10 +33,10 @@ def check_chatml(prompt: str, *, where: str = "") -> None:
     begin = repr(prompt[:_SHOWN]) + ("..." if len(prompt) > _SHOWN else "")
     if missing:
         names = " and no ".join(f"`{marker}`" for marker in missing)
-        raise NotChatML(f"no {names} in the prompt {begin}", where=where, expected=_EXPECTED, fix=_FIX)
-    if prompt.rindex(ASSISTANT_TURN) < prompt.index(USER_TURN):
-        found = f"no `{ASSISTANT_TURN}` after `{USER_TURN}` in the prompt {begin}"
-        raise NotChatML(found, where=where, expected=_EXPECTED, fix=_FIX)
+        raise NotChatML(f"no {names} in the prompt {begin}", where=where, expected=_EXPECTED, fix=fix)
+    if prompt.rindex(ASSISTANT_TURN) < prompt.rindex(USER_TURN):
+        found = f"no `{ASSISTANT_TURN}` after the last `{USER_TURN}` in the prompt {begin}"
+        raise NotChatML(found, where=where, expected=_EXPECTED, fix=fix)
 
 
 def check_chatml_messages(messages: Sequence[Mapping[str, Any]], *, where: str = "") -> None:

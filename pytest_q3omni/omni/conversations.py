@@ -4,35 +4,40 @@
                   {"role": "assistant", "content": "A cat."}]}
 
 `content` is a string or a list of parts: `text`, `image` and `audio` as Qwen and transformers write them, `image_url`
-and `input_audio` as OpenAI's API does. Nothing is ever fetched: an address with a scheme other than `data:` is refused.
+and `input_audio` as OpenAI's API does. A path may begin with `~`. Nothing is ever fetched: addresses (`https://...`,
+`file:///...`) are refused, and so is a plain prompt, which has no roles. The file is UTF-8.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pytest_q3omni.errors import InvalidRequest, Unreadable
-from pytest_q3omni.omni.chatml import check_chatml_messages
+from pytest_q3omni.omni.chatml import check_chatml, check_chatml_messages
 from pytest_q3omni.omni.media import Source, decode_audio, decode_image
 
-__all__ = ["Conversation", "decode_audio", "decode_image", "load_conversations", "parse_conversation"]
+__all__ = ["Conversation", "decode_audio", "decode_image", "digest", "load_conversations", "parse_conversation"]
 
 Modality = Literal["text", "image", "audio"]
 MAX_LINE_BYTES = 1 << 26
 """64 MiB: a line with an hour of sound as base64 is longer, and belongs into a file."""
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?P<options>(;[^;,]*)*),(?P<data>.*)", re.DOTALL)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters or more: `C:\` is a drive
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|file:/|data:", re.IGNORECASE)  # `take:1.png` and `C:\` are paths
+_ENCODED = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}")
+_LONG_PATH = 255
 _AUDIO_FORMATS = ("wav", "flac")
 _PARTS = ("text", "image", "audio", "image_url", "input_audio")
+_PROMPTS = ("prompt", "text")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def load_conversations(path: Path) -> list[Conversation]:
     found = []
     for number, line in _lines(path):
         try:
-            value = json.loads(line)
+            value = json.loads(_text(line, path, number))
         except (ValueError, RecursionError) as error:
             found_text = f"not valid JSON ({error})"
             raise Unreadable(found_text, where=f"{path}:{number}", expected="one JSON object a line") from error
@@ -88,6 +93,22 @@ def load_conversations(path: Path) -> list[Conversation]:
 
 
 _EXAMPLE = 'write lines such as {"messages": [{"role": "user", "content": "Hello"}]}'
+
+
+def _text(line: bytes, path: Path, number: int) -> str:
+    try:
+        if b"\0" not in line:  # UTF-16 without its mark is UTF-8 full of zeros
+            return line.decode("utf-8")
+        kind = "UTF-16"
+    except UnicodeDecodeError as error:
+        kind = "UTF-16" if line.startswith((b"\xff\xfe", b"\xfe\xff")) else "LATIN1"
+        raise _not_utf8(path, number, kind) from error
+    raise _not_utf8(path, number, kind)
+
+
+def _not_utf8(path: Path, number: int, kind: str) -> Unreadable:
+    fix = f"save it as UTF-8 in your editor, or run: iconv -f {kind} -t UTF-8 {path.name}"
+    return Unreadable("not UTF-8 text", where=f"{path}:{number}", expected="a JSON-lines file in UTF-8", fix=fix)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -112,6 +133,37 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise Unreadable(found, where=str(path), expected="a JSON-lines file", fix="check the path") from error
 
 
+def digest(conversations: Sequence[Conversation]) -> str:
+    """SHA-256 of everything a model gets to see: roles, texts and the bytes of every picture and recording.
+
+    Neither ids nor paths count, so a folder can move; a file replaced under its old name does. A media file that
+    cannot be read counts as absent: saying so is the business of whoever runs the model.
+    """
+    whole = hashlib.sha256()
+    for conversation in conversations:
+        messages = [
+            [message["role"], [_fixed(part) for part in message["content"]]] for message in conversation.messages
+        ]
+        whole.update(json.dumps(messages).encode() + b"\n")  # JSON has no raw newline: conversations cannot blur
+    return whole.hexdigest()
+
+
+def _fixed(part: Mapping[str, Any]) -> list[str | None]:
+    """A part as type and content; of media the hash, or None for a file that cannot be read."""
+    kind = part["type"]
+    return [kind, part["text"] if kind == "text" else _content_hash(part[kind])]
+
+
+def _content_hash(source: Source) -> str | None:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    try:
+        with Path(source).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def parse_conversation(value: Any, name: str, folder: Path, *, where: str = "") -> Conversation:
     """A conversation from a JSON value. `folder` is what relative paths are relative to, `name` becomes its id.
 
@@ -119,11 +171,22 @@ def parse_conversation(value: Any, name: str, folder: Path, *, where: str = "") 
         InvalidRequest, Unreadable: as `load_conversations`.
     """
     where = where or name
+    _refuse_prompt(value, where)
     messages = value.get("messages") if isinstance(value, dict) else None
     if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
         raise InvalidRequest("no list of messages", where=where, expected='an object with "messages"', fix=_EXAMPLE)
     check_chatml_messages(messages, where=where)
     return Conversation(name, tuple(_message(message, folder, where) for message in messages))
+
+
+def _refuse_prompt(value: Any, where: str) -> None:
+    """A plain prompt in place of messages is no ChatML; one with role markers would bypass the model's own template."""
+    if isinstance(value, dict) and "messages" not in value:
+        value = next((value[key] for key in _PROMPTS if isinstance(value.get(key), str)), None)
+    if isinstance(value, str):
+        check_chatml(value, where=where, fix=_EXAMPLE)
+        found = f"a rendered prompt {_short(value)}"
+        raise InvalidRequest(found, where=where, expected="the conversation as messages", fix=_EXAMPLE)
 
 
 def _message(message: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
@@ -155,11 +218,15 @@ def _part(part: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
 
 
 def _string(value: Any, key: str, where: str) -> str:
-    text = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(text, str) or not text:
-        found = f'no "{key}" in {_short(value)}'
-        raise InvalidRequest(found, where=where, expected=f'"{key}": a string that is not empty', fix="add it")
-    return text
+    if not isinstance(value, dict) or key not in value:
+        found, fix = f'no "{key}" in {_short(value)}', "add it"
+    elif not isinstance(value[key], str):
+        found, fix = f'"{key}" is {_short(value[key])}, which is not a string', "write it as a string"
+    elif value[key]:
+        return str(value[key])
+    else:
+        found, fix = f'"{key}" is empty', "fill it in, or leave the part out"
+    raise InvalidRequest(found, where=where, expected=f'"{key}": a string that is not empty', fix=fix)
 
 
 def _source(text: str, kind: str, folder: Path, where: str) -> Source:
@@ -173,15 +240,30 @@ def _source(text: str, kind: str, folder: Path, where: str) -> Source:
             found = "a data URI without ;base64"
             raise InvalidRequest(found, where=where, expected=f"data:{kind}/...;base64,...", fix="encode it")
         return _base64(match["data"], where)
-    if _SCHEME.match(text):
+    if address := _ADDRESS.match(text):
+        fixes = {"file:/": "write the path itself, without file://", "data:": f"write data:{kind}/...;base64,..."}
+        fix = "download it and name its path: nothing is fetched while a model is calibrated"
         raise InvalidRequest(
             f"the address {_short(text)}", where=where, expected="a path, or a data URI in base64",
-            fix="download it and name its path: nothing is fetched while a model is calibrated",
+            fix=fixes.get(address[0].lower().replace("//", "/"), fix),
         )  # fmt: skip
-    path = os.path.abspath(folder / text)  # noqa: PTH100 (resolve would follow links, which belong to the user)
-    if not Path(path).is_file():
-        raise Unreadable(f"no such file: {path}", where=where, expected=f"an {kind} file", fix="check the path")
-    return path
+    return _path(text, kind, folder, where)
+
+
+def _path(text: str, kind: str, folder: Path, where: str) -> str:
+    """The absolute path of a file that is there."""
+    path = os.path.abspath(folder / os.path.expanduser(text))  # noqa: PTH100, PTH111 (resolve would follow links)
+    try:
+        found = "" if Path(path).is_file() else "no such file"
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        found = error.strerror or str(error)
+    if not found:
+        return path
+    fix, example = "check the path", {"image": "image/png", "audio": "audio/wav"}[kind]
+    if len(text) > _LONG_PATH or _ENCODED.fullmatch(text):
+        fix += f"; the bytes of a file are written as a data URI: data:{example};base64,..."
+        path = _short(text)
+    raise Unreadable(f"{found}: {path}", where=where, expected=f"an {kind} file", fix=fix)
 
 
 def _input_audio(value: Any, where: str) -> bytes:

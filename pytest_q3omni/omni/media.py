@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,17 @@ MAX_SECONDS = 3600
 MAX_FRAMES = 1 << 28
 """Bounds of a recording by duration and by samples per channel: 3600 s at 48 kHz are 1.7e8."""
 
+MIN_SECONDS = 0.1
+"""Shorter sound is no speech, and breaks what comes next: the spectrogram's reflection needs more than n_fft // 2 = 200
+samples, and below 9 frames of 10 ms the audio tower's convolutions, which shrink time by 8, are left with a width of 1,
+where torch's bfloat16 ones give NaN. 0.1 s are 10 frames.
+"""
+
+MAX_AMPLITUDE = 10.0
+"""Full scale is 1; float files may exceed it a little, 16-bit integers stored as floats by 4 orders of magnitude."""
+
 _IMAGE_FORMATS = ("PNG", "JPEG")
+_UNKNOWN_LENGTH = 0xFFFFFFFF
 _IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Pillow's modes with 8 bits a channel. Pillow clips 16-bit ones to white when it converts them."""
 
@@ -86,8 +96,8 @@ def decode_audio(source: Source, rate: int, *, where: str = "") -> NDArray[np.fl
     """A WAV or FLAC as float32 mono samples (frames,) at `rate` Hz; channels are averaged.
 
     Raises:
-        Unreadable: no such file, another format, or damaged data.
-        InvalidRequest: no samples, more than `MAX_SECONDS`, or NaN or Inf among them.
+        Unreadable: no such file, another format, damaged data, or fewer samples than the header promises.
+        InvalidRequest: shorter than `MIN_SECONDS`, longer than `MAX_SECONDS`, NaN or Inf or more than `MAX_AMPLITUDE`.
         MissingDependency: soundfile or soxr is not installed.
     """
     import numpy as np
@@ -106,19 +116,55 @@ def decode_audio(source: Source, rate: int, *, where: str = "") -> NDArray[np.fl
             limit = min(MAX_SECONDS * sound.samplerate, MAX_FRAMES)
             samples = sound.read(limit + 1, dtype="float32", always_2d=True)
             found_rate = sound.samplerate
+            if len(samples) < min(sound.frames, limit + 1):
+                raise soundfile.SoundFileError(f"{sound.frames} samples promised, {len(samples)} there")
+        _check_wav_length(source)
     except (OSError, ValueError, TypeError, soundfile.SoundFileError) as error:
         found = f"cannot be decoded ({type(error).__name__}: {error})"
         raise Unreadable(found, where=place, expected="a whole WAV or FLAC file", fix="save it again as WAV") from error
-    if not len(samples):
-        raise InvalidRequest("no samples", where=place, expected="at least one", fix="remove it or record it again")
     if len(samples) > limit:
         found = f"more than {limit} samples at {found_rate} Hz"
         raise InvalidRequest(found, where=place, expected=f"at most {MAX_SECONDS} s", fix="cut it")
-    if not np.isfinite(samples).all():
-        raise InvalidRequest("NaN or Inf among the samples", where=place, expected="numbers", fix="record it again")
+    _check_samples(samples, found_rate, place)
     mono = samples.mean(axis=1, dtype=np.float32)
     resampled = mono if found_rate == rate else soxr.resample(mono, found_rate, rate)
-    if not len(resampled):
-        found = f"{len(mono)} samples at {found_rate} Hz, none left at {rate} Hz"
-        raise InvalidRequest(found, where=place, expected="at least one", fix="remove it or record it again")
     return np.ascontiguousarray(resampled, dtype=np.float32)
+
+
+def _check_samples(samples: NDArray[np.float32], rate: int, place: str) -> None:
+    """Return if the samples (frames, channels) are long enough, finite, and not far beyond full scale."""
+    import numpy as np
+
+    if len(samples) < MIN_SECONDS * rate:
+        found = f"{len(samples)} samples at {rate} Hz ({len(samples) / rate:.3g} s)" if len(samples) else "no samples"
+        fix = "remove it, or use a longer recording"
+        raise InvalidRequest(found, where=place, expected=f"at least {MIN_SECONDS} s", fix=fix)
+    if not np.isfinite(samples).all():
+        raise InvalidRequest("NaN or Inf among the samples", where=place, expected="numbers", fix="record it again")
+    loudest = float(max(samples.max(), -samples.min()))
+    if loudest > MAX_AMPLITUDE:
+        fix = "scale it to -1 ... 1 (integers stored as floats: divide 16-bit ones by 32768)"
+        expected = f"at most {MAX_AMPLITUDE:g}, full scale is 1"
+        raise InvalidRequest(f"an amplitude of {loudest:.3g}", where=place, expected=expected, fix=fix)
+
+
+def _check_wav_length(source: Source) -> None:
+    """Return if the file is as long as its RIFF data chunk says; libsndfile cuts what is missing without a word.
+
+    A writer that cannot seek leaves the length at 2^32 - 1 (ffmpeg into a pipe): then any length is right.
+
+    Raises:
+        ValueError: there are fewer bytes.
+    """
+    with BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as stream:
+        size = stream.seek(0, SEEK_END)
+        stream.seek(0)
+        order = {b"RIFF": "<", b"RIFX": ">"}.get(stream.read(12)[:4])
+        while order and len(head := stream.read(8)) == 8:
+            (length,) = struct.unpack(f"{order}I", head[4:])
+            there = size - stream.tell()
+            if head[:4] == b"data":
+                if there < length != _UNKNOWN_LENGTH:
+                    raise ValueError(f"cut off: {length} bytes of sound promised, {there} there")
+                return
+            stream.seek(length + length % 2, SEEK_CUR)

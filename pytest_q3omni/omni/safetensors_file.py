@@ -71,6 +71,9 @@ def read_header(file: Path) -> dict[str, Entry]:
             stream.seek(0)
             head = stream.read(8)
             length = int.from_bytes(head, "little")
+            if head == b"version ":  # the first line of a pointer is "version https://git-lfs..."
+                fix = "fetch the file itself: git lfs pull"
+                raise Unreadable("a git-lfs pointer, not the weights", where=str(file), fix=fix)
             if len(head) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
                 raise _unreadable(file, f"header of {length} bytes announced, the file has {size} bytes")
             raw = stream.read(length)
@@ -82,7 +85,9 @@ def read_header(file: Path) -> dict[str, Entry]:
         raise _unreadable(file, f"the header is not valid JSON ({error})") from error
     if not isinstance(header, dict):
         raise _unreadable(file, "the header is not a JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _unreadable(file, "__metadata__ is no map of texts")
     entries = {name: _entry(file, name, claim, 8 + length) for name, claim in header.items()}
     _check_tiling(file, entries, 8 + length, size)
     return entries
@@ -104,8 +109,9 @@ def _entry(file: Path, name: str, claim: Any, data_start: int) -> Entry:
     try:
         dtype, shape, (begin, end) = claim["dtype"], tuple(claim["shape"]), claim["data_offsets"]
         whole = all(type(number) is int and 0 <= number < 1 << 62 for number in (*shape, begin, end))
+        name.encode()  # JSON can spell half a character, which nothing can print or write
     except (TypeError, KeyError, ValueError) as error:
-        raise _unreadable(file, f"tensor '{name}' has a malformed entry") from error
+        raise _unreadable(file, f"tensor {name!a} has a malformed entry") from error
     if len(shape) > _MOST_DIMENSIONS:
         raise _unreadable(file, f"tensor '{name}' has {len(shape)} dimensions")
     if not whole or not isinstance(dtype, str) or dtype not in _DTYPES:

@@ -7,10 +7,8 @@ checkpoint: its config.json comes last. The next run with the same source, plan 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from pytest_q3omni import __version__
 from pytest_q3omni.errors import InvalidRequest, Unwritable
 from pytest_q3omni.layouts import layout
 from pytest_q3omni.omni.checkpoint import CONFIG, INDEX, Checkpoint
+from pytest_q3omni.omni.durable import check_new_directory, publish, sync_directory, unwritable, write_file
 from pytest_q3omni.pack.card import model_card
 from pytest_q3omni.pack.stream import Packer, chunk_bytes
 from pytest_q3omni.records import CalibrationRecord, Plan, Progress, no_progress
@@ -56,10 +55,12 @@ def write_checkpoint(
         FormatError, NonFiniteAmax: a tensor that cannot be packed; named.
         Unwritable: no space, no permission. What is done so far is kept for the next run.
     """
+    check_new_directory(out, "OUT")
+    chunk = chunk_bytes(max_memory, plan)
     stage = staging_directory(out)
     with _writing(out), _only_writer(stage):
         done = _Done(stage, _identity(source, plan, record))
-        _check_space(stage, plan.file_bytes - sum((stage / name).stat().st_size for name in done.shards))
+        check_space(out, plan)
         written = sum(shard.data_bytes for shard in plan.shards if shard.file in done.shards)
 
         def advance(count: int) -> None:
@@ -67,7 +68,7 @@ def write_checkpoint(
             written += count
             progress("packing", written, plan.tensor_bytes)
 
-        packer = Packer(source, plan, record, chunk_bytes(max_memory, plan), advance)
+        packer = Packer(source, plan, record, chunk, advance)
         for shard in plan.shards:
             if shard.file not in done.shards:
                 packer.write_shard(shard, stage / shard.file)
@@ -75,10 +76,11 @@ def write_checkpoint(
         _write_companions(source, stage)
         _write_own(stage, plan, record_files, done)
         _write_index(stage, plan)
-        _write_bytes(stage / "README.md", model_card(source, plan, record, out.name, __version__).encode())
-        _write_json(stage / CONFIG, _config(source, plan))
-        done.forget()
-        _publish(stage, out)
+        write_file(stage / "README.md", model_card(source, plan, record, out.name, __version__).encode())
+        with done.forgotten():
+            _write_json(stage / CONFIG, _config(source, plan))
+            sync_directory(stage / OWN)
+            publish(stage, out)
 
 
 def _config(source: Checkpoint, plan: Plan) -> dict[str, Any]:
@@ -97,8 +99,9 @@ class _Done:
         state = self._read()
         if state.get("identity") == identity:
             self.shards = {name: digest for name, digest in state["shards"].items() if self._unchanged(name, digest)}
-        else:
-            for leftover in stage.iterdir():
+        # Whatever is not finished goes: a half-written shard has its disk space reserved already.
+        for leftover in stage.iterdir():
+            if leftover.name != _STATE and leftover.name not in self.shards:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _read(self) -> Mapping[str, Any]:
@@ -114,10 +117,21 @@ class _Done:
 
     def add(self, name: str) -> None:
         self.shards[name] = _sha256(self._stage / name)
-        _write_json(self._stage / _STATE, {"identity": self._identity, "shards": self.shards})
+        self._save()
 
-    def forget(self) -> None:
+    @contextmanager
+    def forgotten(self) -> Iterator[None]:
+        """Without the state file, which is no part of a checkpoint. Where publishing fails the work stays usable."""
         (self._stage / _STATE).unlink(missing_ok=True)
+        try:
+            yield
+        except OSError:
+            (self._stage / CONFIG).unlink(missing_ok=True)  # nothing may look whole
+            self._save()
+            raise
+
+    def _save(self) -> None:
+        _write_json(self._stage / _STATE, {"identity": self._identity, "shards": self.shards})
 
 
 def _identity(source: Checkpoint, plan: Plan, record: CalibrationRecord | None) -> str:
@@ -133,7 +147,7 @@ def _write_companions(source: Checkpoint, stage: Path) -> None:
     for file in sorted(source.path.iterdir()):
         wanted = file.suffix in _COMPANION_SUFFIXES or file.name.upper().startswith(("LICENSE", "NOTICE"))
         if file.is_file() and wanted and file.name not in _NOT_COPIED and not file.name.startswith("."):
-            _write_bytes(stage / file.name, file.read_bytes())
+            write_file(stage / file.name, file.read_bytes())
 
 
 def _write_own(stage: Path, plan: Plan, record_files: Path | None, done: _Done) -> None:
@@ -144,7 +158,7 @@ def _write_own(stage: Path, plan: Plan, record_files: Path | None, done: _Done) 
     hashes = {"plan.json": _sha256(own / "plan.json")}
     if record_files is not None:
         for name in ("record.json", "record.safetensors"):
-            _write_bytes(own / name, (record_files / name).read_bytes())
+            write_file(own / name, (record_files / name).read_bytes())
             hashes[name] = _sha256(own / name)
     provenance = {
         "schema": 1,
@@ -164,36 +178,8 @@ def _write_index(stage: Path, plan: Plan) -> None:
         _write_json(stage / INDEX, index)
 
 
-def _publish(stage: Path, out: Path) -> None:
-    """Sync the directories and rename. `out` may be an empty directory until then."""
-    for directory in (stage / OWN, stage):
-        _sync_directory(directory)
-    if out.is_dir():
-        out.rmdir()
-    stage.rename(out)
-    _sync_directory(out.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_json(file: Path, value: Mapping[str, Any]) -> None:
-    _write_bytes(file, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _write_bytes(file: Path, data: bytes) -> None:
-    """Temporary name, sync, rename."""
-    temporary = file.with_name(f".{file.name}.partial")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+    write_file(file, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _sha256(file: Path) -> str:
@@ -201,32 +187,33 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_space(stage: Path, needed: int) -> None:
-    free = shutil.disk_usage(stage).free
+def check_space(out: Path, plan: Plan) -> None:
+    """Return if the disk has room for what is still to be written; finished shards of an earlier run count.
+
+    Raises:
+        Unwritable: it has not.
+    """
+    stage = staging_directory(out)
+    present = sum(shard.file_bytes for shard in plan.shards if (stage / shard.file).exists())
+    place = next(place for place in (stage, *stage.absolute().parents) if place.exists())
+    needed, free = plan.file_bytes - present, shutil.disk_usage(place).free
     if needed > free:
         raise Unwritable(
-            f"{free / 1e9:.3f} GB free",
-            where=str(stage.parent),
-            expected=f"{needed / 1e9:.3f} GB for the shards",
+            f"{free / 1e6:,.1f} MB free",
+            where=str(place),
+            expected=f"{needed / 1e6:,.1f} MB for the shards",
             fix="free disk space or choose another OUT, then run the same command again",
         )
 
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one sentence."""
+    """Make the staging directory, and turn the operating system's refusals into one sentence."""
     try:
         staging_directory(out).mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise Unwritable(
-            error.strerror or str(error),
-            where=str(error.filename or out),
-            expected="a writable place with enough space",
-            fix=("free disk space" if full else "check the path and its permissions")
-            + ", then run the same command again",
-        ) from error
+        raise unwritable(error, Path(error.filename or out)) from error
 
 
 @contextmanager

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_q3omni.errors import InvalidRequest
+from pytest_q3omni.omni.durable import unwritable
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
 from pytest_q3omni.pipeline.quantize import quantize_checkpoint
 from pytest_q3omni.records import Progress, Quantized, no_progress
 
 _MADE = ("original", "quantized")
-_REPORT = "report.html"
+_NEW = ".new"  # an earlier demo stays until this one is done
 _MARK = ".q3omni-demo"  # tells our own directory from somebody's
 RECIPE = "nvfp4-default"
 
@@ -29,12 +31,20 @@ def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
             expected="a new directory, or an earlier demo's",
             fix="choose another --out",
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARK).touch()
-    for name in _MADE:
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / _REPORT).unlink(missing_ok=True)
-    shutil.copytree(checkpoint_path(), out / "original")
-    return quantize_checkpoint(
-        out / "original", out / "quantized", RECIPE, conversations=conversations_path(), progress=progress
-    )
+    new = out / _NEW
+    try:
+        new.mkdir(parents=True, exist_ok=True)
+        (out / _MARK).touch()
+        shutil.rmtree(new)  # what a killed demo left
+        shutil.copytree(checkpoint_path(), new / "original")
+        made = quantize_checkpoint(
+            new / "original", new / "quantized", RECIPE, conversations=conversations_path(), progress=progress
+        )
+        for name in _MADE:
+            shutil.rmtree(out / name, ignore_errors=True)
+            (new / name).rename(out / name)
+    except OSError as error:
+        raise unwritable(error, out) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return replace(made, judgement=replace(made.judgement, checkpoint=str(out / "quantized")))

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_q3omni.errors import Inconsistent, InvalidRequest
+from pytest_q3omni.errors import Incomplete, Inconsistent, InvalidRequest
 from pytest_q3omni.layouts import Layout, layout
 from pytest_q3omni.nvfp4.format import check_shape
 from pytest_q3omni.omni.checkpoint import fingerprint, source_tensors
 from pytest_q3omni.omni.naming import fused_group, input_site
-from pytest_q3omni.omni.stages import stage_of
+from pytest_q3omni.omni.stages import expected_tensors, stage_of
 from pytest_q3omni.plan.recipes import Recipe, recipe
 from pytest_q3omni.plan.sizes import fill_shards, stage_sizes
 from pytest_q3omni.records import Plan, TensorInfo, TensorPlan
@@ -34,6 +34,7 @@ def build_plan(
     config, tensors = source_tensors(source)
     refuse_quantized(source, config, tensors)
     planned = tuple(_tensor_plan(tensor, chosen, target_layout) for tensor in sorted(tensors, key=lambda t: t.name))
+    _check_whole(source, config, tensors)
     if chosen.packs and not any(tensor.action == "nvfp4" for tensor in planned):
         wanted = "; ".join(f"{stage}: {', '.join(parts)}" for stage, parts in chosen.packs.items())
         raise InvalidRequest(f"recipe {chosen.name} finds nothing to pack", where=str(source), expected=wanted)
@@ -64,6 +65,32 @@ def refuse_quantized(source: Path, config: Mapping[str, Any], tensors: list[Tens
             expected="the BF16 original",
             fix="pass the original model as SRC; `q3omni verify` judges this one",
         )
+
+
+def _check_whole(source: Path, config: Mapping[str, Any], tensors: list[TensorInfo]) -> None:
+    """Every tensor that the config implies is there in its shape: half a model would pack without a word.
+
+    Raises:
+        Incomplete, Inconsistent: names the first tensor that is missing or of another shape.
+    """
+    found = {tensor.name: tensor.shape for tensor in tensors}
+    expected = expected_tensors(config, f"{source}: config.json")
+    missing = [tensor for tensor in expected if tensor.name not in found]
+    if missing:
+        raise Incomplete(
+            f"{len(missing):,} of {len(expected):,} tensors are missing, the first: {missing[0].name}",
+            where=str(source),
+            expected="every tensor that config.json implies",
+            fix="download the missing shards; a model without speech says `enable_audio_output: false`",
+        )
+    for tensor in expected:
+        if found[tensor.name] != tensor.shape:
+            raise Inconsistent(
+                f"shape {list(found[tensor.name])}",
+                where=f"{source}: {tensor.name}",
+                expected=f"{list(tensor.shape)}, as config.json implies",
+                fix="take config.json and weights from the same model",
+            )
 
 
 def _tensor_plan(tensor: TensorInfo, chosen: Recipe, target_layout: Layout) -> TensorPlan:

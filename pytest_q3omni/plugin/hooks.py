@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_q3omni.plugin import benchmarks, hint, markers, options, workers
+from pytest_q3omni.plugin import benchmarks, hint, markers, options, turns, workers
 from pytest_q3omni.plugin.fixtures import STORE
 from pytest_q3omni.plugin.store import Store
 from pytest_q3omni.plugin.terminal import teller
@@ -52,19 +52,18 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before pytest looks at skip marks: what the hardware lacks is one."""
+    """Before pytest looks at skip marks: what the hardware lacks is one. An item that got no turn fails here."""
     markers.skip_without_hardware(item)
+    turns.fail_without_turn(item)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Under xdist, hardware items take turns."""
-    if markers.hardware(item) and workers.output(item.config) is not None:
-        from pytest_q3omni.plugin.turns import turn
-
-        with turn(item.config):
-            return (yield)
-    return (yield)
+    """Under xdist, hardware items take turns; those that will be skipped need none."""
+    if workers.output(item.config) is None or not markers.hardware(item) or markers.lacking(item):
+        return (yield)
+    with turns.turn(item):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:

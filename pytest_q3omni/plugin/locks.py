@@ -22,9 +22,10 @@ def locked(file: Path) -> Iterator[None]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # filelock's for file systems without locks
+        found = getattr(error, "strerror", None) or str(error)
         raise Unwritable(
-            error.strerror or str(error), where=str(file.parent), expected="a directory that can be written",
+            found, where=str(file.parent), expected="a directory that can be written",
             fix="choose another one with --q3omni-cache",
         ) from error  # fmt: skip
     try:

@@ -57,13 +57,18 @@ def hardware(item: pytest.Item) -> str:
     return next((name for name in sorted(_HARDWARE) if item.get_closest_marker(name)), "")
 
 
-def skip_without_hardware(item: pytest.Item) -> None:
-    """Give an item whose device is not here a skip mark, with what is needed and what was found."""
+def lacking(item: pytest.Item) -> str:
+    """What an item's hardware marker needs and this machine lacks, with what was found; "" for nothing."""
     kind = hardware(item)
     if not kind:
-        return
+        return ""
     from pytest_q3omni.engines.device import missing, probe
 
-    reason = missing(kind, probe())
+    return missing(kind, probe())
+
+
+def skip_without_hardware(item: pytest.Item) -> None:
+    """Give an item whose device is not here a skip mark, with what is needed and what was found."""
+    reason = lacking(item)
     if reason:
         item.add_marker(pytest.mark.skip(reason=reason))

@@ -22,7 +22,12 @@ _HELP = {
     QUANTIZED: ("DIR", "your quantized checkpoint; without it, and with a recipe, the original is quantized once"),
     RECIPE: ("NAME", f"recipe to quantize {ORIGINAL} with, into the cache, where {QUANTIZED} is not given"),
     CONVERSATIONS: ("FILE", "conversations (JSON lines) for W4A4 recipes to calibrate on, and for tests of answers"),
-    CACHE: ("DIR", "where quantized checkpoints are kept between runs (default: the user's cache directory)"),
+    CACHE: (
+        "DIR",
+        "where quantized checkpoints are kept between runs (default: the user's cache directory, on Linux "
+        "~/.cache/pytest-q3omni): in DIR/checkpoints, one for each source, recipe, calibration data and version of "
+        "this package's code. Nothing is removed: one that is no longer used stays until you delete its folder",
+    ),
     REPORT: ("FILE", "write what the run judged to FILE: .html to read, .json for machines"),
 }
 

@@ -34,6 +34,7 @@ class Store:
         self.settings, self._say = settings, say
         self._handles: dict[Path, ModelHandle] = {}
         self._processors: dict[Path, Any] = {}
+        self._twins: dict[tuple[Path, str], Path] = {}
 
     def checkpoint(self, half: Half, item: pytest.Item) -> Path:
         """The checkpoint that `item` runs on. A user's half is never mixed with the tiny's.
@@ -89,9 +90,14 @@ class Store:
         return self._twin(source, name, conversations=conversations)
 
     def _twin(self, source: Path, recipe: str, **calibration: Path | None) -> Path:
+        """The twin; looked for once per session, since its key reads the headers of every file of the source."""
         from pytest_q3omni.plugin.twins import cache_directory, quantized_twin
 
-        return quantized_twin(source, recipe, cache_directory(self.settings.cache), say=self._say, **calibration)
+        known = self._twins.get((source, recipe))
+        if known is None or not known.is_dir():
+            cache = cache_directory(self.settings.cache)
+            known = self._twins[source, recipe] = quantized_twin(source, recipe, cache, say=self._say, **calibration)
+        return known
 
     def model(self, half: Half, item: pytest.Item) -> ModelHandle:
         """A lazy handle on the checkpoint of `item`; one per checkpoint and session."""

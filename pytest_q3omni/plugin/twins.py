@@ -53,17 +53,23 @@ def quantized_twin(
 def _key(source: Path, recipe: str, record: Path | None, conversations: Path | None) -> str:
     from pytest_q3omni.omni.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(source)
-    digest = hashlib.sha256("\0".join((checkpoint.fingerprint(), recipe)).encode())
+    checkpoint, samples = open_checkpoint(source), "" if conversations is None else _samples(conversations)
+    key = hashlib.sha256("\0".join((checkpoint.fingerprint(), recipe, samples)).encode())
     whole = sum(file.stat().st_size for file in checkpoint.files) <= _SMALL
     for file in checkpoint.files:
         state = file.stat()
-        digest.update(file.read_bytes() if whole else f"{file.name}\0{state.st_size}\0{state.st_mtime_ns}".encode())
-    inputs = [] if conversations is None else [conversations]
-    inputs += [] if record is None else sorted(file for file in record.iterdir() if file.is_file())
+        key.update(file.read_bytes() if whole else f"{file.name}\0{state.st_size}\0{state.st_mtime_ns}".encode())
+    inputs = [] if record is None else sorted(file for file in record.iterdir() if file.is_file())
     for file in (*inputs, *_code()):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+        key.update(file.read_bytes())
+    return key.hexdigest()
+
+
+def _samples(conversations: Path) -> str:
+    """The digest of what a model is calibrated on, the media that the file names included."""
+    from pytest_q3omni.omni.conversations import digest, load_conversations
+
+    return digest(load_conversations(conversations))
 
 
 def _code() -> list[Path]:

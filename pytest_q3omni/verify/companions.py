@@ -13,6 +13,7 @@ TOKENIZER, TOKENIZER_CONFIG, VOCAB = "tokenizer.json", "tokenizer_config.json", 
 ADDED, MERGES, SPECIAL = "added_tokens.json", "merges.txt", "special_tokens_map.json"
 TEMPLATE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+VIDEO_PROCESSOR, GENERATION = "video_preprocessor_config.json", "generation_config.json"
 _MOST_TEXT = 16_000_000
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pytest_q3omni.errors import CheckpointError, FormatError, UnknownName
+from pytest_q3omni.errors import CheckpointError, FormatError, Q3OmniError, UnknownName
 from pytest_q3omni.omni.checkpoint import open_checkpoint, scan
 from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Progress, Severity, Verdict, no_progress
 from pytest_q3omni.verify.checks import VERDICTS, Check, checks
@@ -31,21 +31,25 @@ def judge(
     *,
     source: Path | None = None,
     record: CalibrationRecord | None = None,
+    record_fault: Q3OmniError | None = None,
     require: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> Judgement:
     """Judge the checkpoint in a directory; `faithful` needs the source's directory, `calibrated` the calibration
     record.
 
-    require: verdicts that the caller insists on; a wrong name is refused, and what "not checked" means is the
-    caller's.
+    record_fault: why the checkpoint's own record cannot be read: a finding of `calibrated`, which the other verdicts
+    do not need. require: verdicts that the caller insists on; a wrong name is refused, and what "not checked" means is
+    the caller's.
 
-    Raises: UnknownName: `require` names no verdict. Unreadable: no such directory, or no readable config.json: there
-    is nothing to judge. Unreadable, Inconsistent: the source cannot be read.
+    Raises:
+        UnknownName: `require` names no verdict.
+        Unreadable: no such directory, or no readable config.json: there is nothing to judge.
+        Unreadable, Inconsistent: the source cannot be read.
     """
     _check_names(require)
     original = None if source is None else open_checkpoint(source)
-    subject = Subject(scan(checkpoint), source=original, record=record, progress=progress)
+    subject = Subject(scan(checkpoint), source=original, record=record, record_fault=record_fault, progress=progress)
     findings = list(_findings(subject))
     return Judgement(
         checkpoint=str(checkpoint),

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from pytest_q3omni.errors import Inconsistent, InvalidRequest
+from pytest_q3omni.errors import Inconsistent, InvalidRequest, Q3OmniError
 from pytest_q3omni.layouts import Layout, layout, layout_names, layout_of
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.config import omni_section
@@ -47,6 +47,7 @@ class Subject:
 
     broken: tensors' modules, files and config fields that a check has reported as errors; later checks leave them
     alone. partial: part of the weights cannot be read and no index says what was in it, so nothing counts as missing.
+    record_fault: why the checkpoint's own record cannot be read; `record` is None then.
     notes: verdict -> what a passing check wants to say. tensor_errors: codes tensor -> (relative error, worst
     block's).
     """
@@ -57,9 +58,11 @@ class Subject:
         *,
         source: Checkpoint | None = None,
         record: CalibrationRecord | None = None,
+        record_fault: Q3OmniError | None = None,
         progress: Progress = no_progress,
     ) -> None:
         self.checkpoint, self.source, self.record, self.progress = checkpoint, source, record, progress
+        self.record_fault = record_fault
         self.broken: set[str] = set()
         self.partial = False
         self.notes: dict[str, str] = {}

@@ -78,6 +78,17 @@ def test_a_sample_that_is_not_kept_leaves_no_trace(model, samples):
     assert all(sum(counts) == 0 for tokens in found.values() for counts in tokens.values())
 
 
+def test_a_sample_that_fails_halfway_leaves_nothing_in_the_next(model, samples):
+    coverage = Coverage(model)
+    with coverage.watching(), torch.inference_mode():
+        coverage.begin(samples[0])
+        thinker_step(model, samples[0])  # and never kept
+        coverage.begin(samples[1])
+        thinker_step(model, samples[1])
+        coverage.keep()
+    assert coverage.tokens() == observe(model, [samples[1]])
+
+
 def test_padding_is_not_counted(model, samples):
     inputs = samples[0]
     width = inputs["input_ids"].shape[1]

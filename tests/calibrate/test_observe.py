@@ -97,6 +97,18 @@ def test_progress_is_told(plan, conversations):
     run_calibration(SOURCE, plan, conversations[:3], progress=lambda *step: told.append(step))
     assert {what for what, _, _ in told} == {"checking conversations", "calibrating"}
     assert told[-1] == ("calibrating", 3, 3)
+    assert ("checking conversations", 3, 3) in told
+
+
+def test_progress_comes_to_its_end_while_looking_for_all_failures(plan, conversations):
+    told = []
+
+    def step(model, inputs):
+        raise RuntimeError("none")
+
+    with pytest.raises(SamplesFailed):
+        run_calibration(SOURCE, plan, conversations[:9], step=step, progress=lambda *step: told.append(step))
+    assert [done for what, done, total in told if what == "looking for all failures"] == list(range(told[-1][2] + 1))
 
 
 @pytest.mark.parametrize("recipe", ["nvfp4-mlp-weight-only", "bf16"])
@@ -152,7 +164,7 @@ def test_nan_in_an_activation_names_the_sample(plan, conversations):
             inputs = {**inputs, "pixel_values": inputs["pixel_values"] * float("nan")}
         return thinker_step(model, inputs)
 
-    with pytest.raises(SamplesFailed, match=r"nan.*\[conversations\.jsonl:2, conversations\.jsonl:5"):
+    with pytest.raises(SamplesFailed, match=r"NaN or Inf.*\[conversations\.jsonl:2, conversations\.jsonl:5"):
         run_calibration(SOURCE, plan, conversations[:6], step=step)
 
 
@@ -176,10 +188,13 @@ def test_all_bad_conversations_are_named_at_once(plan, conversations, tmp_path, 
         run_calibration(SOURCE, plan, [bad_picture, placeholder, *conversations[:4]])
     found = caught.value.found
     assert "2 of 6 samples failed before the model was loaded" in found
-    assert "cat.png): cannot be decoded" in found
+    assert f"\n  - {tmp_path / 'cat.png'}: cannot be decoded" in found
     assert "[mine.jsonl:1]" in found
     assert "1 times <|audio_pad|> in the prompt; expected 0" in found
     assert "[mine.jsonl:2]" in found
+    assert [found.count(f"mine.jsonl:{number}") for number in (1, 2)] == [1, 1]
+    assert str(caught.value).count("Fix:") == 1
+    assert "(save it again as PNG or JPEG with 8 bits a channel) [mine.jsonl:1]" in found
 
 
 def test_a_template_without_chatml_fails_all(conversations, tmp_path):
@@ -243,6 +258,123 @@ def test_a_failed_sample_is_not_covered(record, plan, conversations):
     found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
     assert [failure.sample for failure in found.failures] == [conversations[9].id]
     assert found.expert_tokens == record.expert_tokens
+    assert found.input_amax == record.input_amax
+
+
+def loud_and_late(bad, message, calls):
+    """A step that sends one conversation through all layers, ten times as loud, and then fails; preflight passes."""
+
+    def step(model, inputs):
+        quantized = any("quantizer" in name for name, _ in model.named_modules())
+        if not quantized or not torch.equal(inputs["input_ids"], bad):
+            return thinker_step(model, inputs)
+        calls.append(1)
+        norms = [layer.input_layernorm.weight for layer in model.thinker.model.layers]
+        for norm in norms:
+            norm.data *= 10
+        thinker_step(model, inputs)
+        for norm in norms:
+            norm.data /= 10
+        raise RuntimeError(message)
+
+    return step
+
+
+def test_a_sample_that_fails_after_its_forward_leaves_no_amax(record, plan, conversations):
+    from pytest_q3omni.engines.transformers import conversation_inputs
+    from pytest_q3omni.omni.processor import load_processor
+
+    calls = []
+    bad = conversation_inputs(load_processor(SOURCE), conversations[9])["input_ids"]
+    step = loud_and_late(bad, "late", calls)
+    found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
+    assert calls == [1]
+    assert [failure.cause for failure in found.failures] == ["RuntimeError: late"]
+    assert found.input_amax == record.input_amax
+
+
+def test_nan_of_a_tolerated_sample_leaves_no_amax(record, plan, conversations):
+    """ModelOpt itself stops at NaN, wherever it finds it."""
+    from pytest_q3omni.engines.transformers import conversation_inputs
+    from pytest_q3omni.omni.processor import load_processor
+
+    bad = conversation_inputs(load_processor(SOURCE), conversations[9])["input_ids"]
+
+    def step(model, inputs):
+        output = thinker_step(model, inputs)
+        if torch.equal(inputs["input_ids"], bad):
+            output.logits[0, 0, 0] = math.nan
+        return output
+
+    found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
+    assert "NaN or Inf among the model's logits" in found.failures[0].cause
+    assert found.input_amax == record.input_amax
+
+
+def test_the_model_of_the_second_run_speaks_as_the_first(plan, conversations, monkeypatch):
+    loaded = []
+
+    def load(*args, **kwargs):
+        loaded.append(kwargs)
+        return observe_load(*args, **kwargs)
+
+    observe_load = observe.load_model
+    monkeypatch.setattr(observe, "load_model", load)
+
+    def step(model, inputs):
+        step.calls += 1
+        if step.calls == 6:
+            raise RuntimeError("once")
+        return thinker_step(model, inputs)
+
+    step.calls = 0
+    run_calibration(SOURCE, plan, conversations[:6], step=step, tolerate_failures=1)
+    assert len(loaded) == 2
+    assert loaded[0] == loaded[1]
+
+
+# --- what the model makes of a sample
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_fail_the_sample(plan, conversations, value, never_quantized):
+    def step(model, inputs):
+        output = thinker_step(model, inputs)
+        if "input_features" in inputs:
+            output.logits[0, 1, 2] = value
+        return output
+
+    with pytest.raises(
+        SamplesFailed, match=r"2 of 6 .*NaN or Inf among the model's logits.*longer recordings"
+    ) as caught:
+        run_calibration(SOURCE, plan, conversations[:6], step=step)
+    deaf = [item.id for item in conversations[:6] if "audio" in item.modalities]
+    assert f"[{', '.join(deaf)}]" in caught.value.found
+
+
+def test_only_sound_is_told_to_be_longer(plan, conversations, never_quantized):
+    def step(model, inputs):
+        output = thinker_step(model, inputs)
+        return type(output)(logits=output.logits * math.nan)
+
+    text = [item for item in conversations if item.modalities == {"text"}][:2]
+    with pytest.raises(SamplesFailed, match="NaN or Inf among the model's logits") as caught:
+        run_calibration(SOURCE, plan, text, step=step)
+    assert "recording" not in caught.value.found
+
+
+def test_a_step_may_return_anything(record, plan, conversations):
+    def step(model, inputs):
+        thinker_step(model, inputs)
+
+    assert run_calibration(SOURCE, plan, conversations[:9], step=step) == record
+
+
+def test_text_beyond_the_models_context_is_refused_before_it_is_loaded(plan, conversations, monkeypatch, capfd):
+    monkeypatch.setattr(observe, "load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    with pytest.raises(SamplesFailed, match=r"\d{4,5} tokens; expected at most 2048, .*\[mine\.jsonl:3\]"):
+        run_calibration(SOURCE, plan, [*conversations[:3], question("word " * 3000, 3)])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_one_more_than_tolerated_is_an_error(plan, conversations):

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from pytest_q3omni.calibrate import record as module
-from pytest_q3omni.calibrate.record import check_target, encode_record, load_record, save_record
+from pytest_q3omni.calibrate.record import encode_record, load_record, save_record
 from pytest_q3omni.errors import Inconsistent, InvalidRequest, Q3OmniError, Unreadable, Unwritable
+from pytest_q3omni.omni.durable import check_new_directory
 from pytest_q3omni.omni.safetensors_file import layout
 from pytest_q3omni.records import CalibrationRecord, SampleFailure, TensorInfo
 
@@ -123,8 +124,8 @@ def test_what_is_there_is_never_overwritten(tmp_path, kind):
         path.mkdir()
         (path / "mine.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    for write in (lambda: check_target(path), lambda: save_record(RECORD, path)):
-        with pytest.raises(InvalidRequest, match="exists already"):
+    for write in (lambda: check_new_directory(path, "RECORD"), lambda: save_record(RECORD, path)):
+        with pytest.raises(InvalidRequest, match=r"already holds something|is a file"):
             write()
     assert sorted(tmp_path.rglob("*")) == before
 

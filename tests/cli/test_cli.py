@@ -246,8 +246,24 @@ def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
         ["bash", "-c", f"set -o pipefail; '{script}' plan '{FULL_SIZE}' --format json | head -c 1"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
+    assert done.returncode == 0, "pipefail: the code is that of the answer, not of the pipe"
+    assert done.stderr == ""
+
+
+def test_a_verdict_survives_a_reader_that_leaves_early(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("q3omni")
+    command = f"set -o pipefail; '{script}' verify '{TINY}' --format json | head -c 1 > /dev/null"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_full_standard_output_is_a_sentence(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("q3omni")
+    command = f"'{script}' plan '{FULL_SIZE}' --format json > /dev/full"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_and_plan_load_nothing_heavy(tmp_path: Path) -> None:

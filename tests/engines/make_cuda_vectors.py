@@ -1,8 +1,8 @@
 """Write `data/nvfp4_cuda_vectors.safetensors`: what ModelOpt's CUDA operator makes of easy and of hard inputs.
 
-The package brings its own CPU kernel for that operator (`pytest_q3omni/engines/modelopt.py`). Were the kernel compared
-with itself only, it would be judge and judged at once; `test_cuda_vectors.py` compares it with these vectors. Run this
-once, on a host with a CUDA GPU of capability 8.9 or higher (below it ModelOpt takes another code path):
+The package brings its own CPU kernel for that operator (`pytest_q3omni/engines/fake_quant.py`). Were the kernel
+compared with itself only, it would be judge and judged at once; `test_cuda_vectors.py` compares it with these vectors.
+Run this once, on a host with a CUDA GPU of capability 8.9 or higher (below it ModelOpt takes another code path):
 
     python3 tests/engines/make_cuda_vectors.py            # writes beside this file
     python3 tests/engines/make_cuda_vectors.py --out DIR  # writes DIR/nvfp4_cuda_vectors.safetensors
@@ -183,7 +183,7 @@ def on_cuda(found: list[Case]) -> dict[str, torch.Tensor]:
 
 def count_differences(total: int) -> tuple[int, int]:
     """(elements that differ, elements tried): the operator against the package's kernel, both on the GPU."""
-    from pytest_q3omni.engines.modelopt import nvfp4_fake_quantize
+    from pytest_q3omni.engines.fake_quant import nvfp4_fake_quantize
 
     differing = tried = 0
     while tried < total:

@@ -19,7 +19,7 @@ safetensors = pytest.importorskip("safetensors", reason="needs safetensors")
 
 import make_cuda_vectors  # noqa: E402
 
-from pytest_q3omni.engines import modelopt  # noqa: E402
+from pytest_q3omni.engines import fake_quant  # noqa: E402
 
 VECTORS = Path(__file__).parent / "data" / "nvfp4_cuda_vectors.safetensors"
 UNITS = (0, -1, 1)
@@ -65,7 +65,7 @@ def with_reciprocals(monkeypatch, of_scale, of_quotient):
         exact = 1 / values
         return (exact.view(torch.int32) + next(units)).view(torch.float32)
 
-    monkeypatch.setattr(modelopt, "_reciprocal", reciprocal)
+    monkeypatch.setattr(fake_quant, "_reciprocal", reciprocal)
 
 
 def test_vectors_are_what_they_should_be(vectors):
@@ -115,7 +115,7 @@ def test_every_block_is_equal_for_a_reciprocal_within_one_unit(vectors, monkeypa
         explained = None
         for of_scale, of_quotient in itertools.product(UNITS, UNITS):
             with_reciprocals(monkeypatch, of_scale, of_quotient)
-            ours = modelopt.nvfp4_fake_quantize(vector["input"], vector["amax"])
+            ours = fake_quant.nvfp4_fake_quantize(vector["input"], vector["amax"])
             same = equal_blocks(ours, vector["output"])
             explained = same if explained is None else explained | same
             if explained.all():
@@ -126,7 +126,7 @@ def test_every_block_is_equal_for_a_reciprocal_within_one_unit(vectors, monkeypa
 def test_all_but_a_few_blocks_are_equal_for_the_nearest_reciprocal(vectors):
     different = []
     for name, vector in vectors.items():
-        ours = modelopt.nvfp4_fake_quantize(vector["input"], vector["amax"])
+        ours = fake_quant.nvfp4_fake_quantize(vector["input"], vector["amax"])
         assert ours.dtype == vector["output"].dtype
         assert ours.shape == vector["output"].shape
         same = equal_blocks(ours, vector["output"])
@@ -141,7 +141,7 @@ def test_ties_of_exact_quotients_are_equal_without_exception(vectors):
     exact = [vector for name, vector in vectors.items() if name.startswith("ties.")]
     assert len(exact) >= 4
     for vector in exact:
-        ours = modelopt.nvfp4_fake_quantize(vector["input"], vector["amax"])
+        ours = fake_quant.nvfp4_fake_quantize(vector["input"], vector["amax"])
         assert torch.equal(bits(ours), bits(vector["output"]))
 
 
@@ -156,7 +156,7 @@ def test_ties_of_exact_quotients_are_equal_without_exception(vectors):
     ],
 )
 def test_a_broken_kernel_is_caught(vectors, broken, source):
-    text = Path(modelopt.__file__).read_text(encoding="utf-8")
+    text = Path(fake_quant.__file__).read_text(encoding="utf-8")
     assert text.count(source[0]) == 1
     names: dict = {"__name__": "broken"}
     exec(compile(text.replace(*source), "broken", "exec"), names)
@@ -171,7 +171,7 @@ def test_a_changed_vector_is_caught(vectors):
     vector = vectors["normal.00"]
     changed = vector["output"].clone()
     changed[3, 7] = -changed[3, 7] if changed[3, 7] else 1.0
-    ours = modelopt.nvfp4_fake_quantize(vector["input"], vector["amax"])
+    ours = fake_quant.nvfp4_fake_quantize(vector["input"], vector["amax"])
     same = equal_blocks(ours, changed)
     assert not same.all()
     assert "[3, 7]" in first_difference(ours, changed, vector["input"], same)

@@ -187,6 +187,16 @@ def test_opening_one_closes_the_other_where_both_do_not_fit(original, quantized,
         assert handles.open_models() == (handle,)
 
 
+def test_the_model_that_was_not_used_for_longest_is_closed(original, quantized, memory):
+    third = ModelHandle(quantized.path, numerics="w4a16", device="cpu")
+    memory(int(2.5 * original._bytes(speech=False)))
+    for handle in (original, quantized, original):
+        handle.generate(MESSAGES, max_new_tokens=1)
+    assert handles.open_models() == (quantized, original)
+    third.generate(MESSAGES, max_new_tokens=1)
+    assert handles.open_models() == (original, third)
+
+
 def test_a_model_in_use_is_not_closed_for_another(original, quantized, memory):
     memory(int(1.5 * original._bytes(speech=False)))
     with (

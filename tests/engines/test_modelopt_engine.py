@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason=_REASON)
 pytest.importorskip("transformers", reason=_REASON)
 pytest.importorskip("modelopt", reason=_REASON)
 
-from pytest_q3omni.engines import modelopt  # noqa: E402
+from pytest_q3omni.engines import fake_quant, modelopt  # noqa: E402
 from pytest_q3omni.engines.transformers import conversation_inputs, load_model, thinker_step  # noqa: E402
 from pytest_q3omni.errors import EngineError, MissingDependency  # noqa: E402
 from pytest_q3omni.omni.conversations import load_conversations  # noqa: E402
@@ -152,7 +152,7 @@ def test_the_operator_on_the_cpu_is_our_kernel():
     data = torch.randn(4, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
     amax = data.abs().amax()
     result = torch.ops.tensorrt.dynamic_block_quantize_op(data, 16, amax, 4, 2, 8, 4)
-    assert torch.equal(result, modelopt.nvfp4_fake_quantize(data, amax))
+    assert torch.equal(result, fake_quant.nvfp4_fake_quantize(data, amax))
     assert result.dtype == torch.bfloat16
 
 
@@ -167,7 +167,7 @@ def test_the_operator_refuses_other_formats_by_name(asked):
 def test_a_checkpoints_input_scale_is_a_global_scale():
     data = torch.randn(4, 40, generator=torch.Generator().manual_seed(2)).bfloat16()
     scale = data.abs().amax().float() * (1 / 2688)
-    assert torch.equal(modelopt.round_to_nvfp4(data, scale), modelopt.nvfp4_fake_quantize(data, data.abs().amax()))
+    assert torch.equal(fake_quant.round_to_nvfp4(data, scale), fake_quant.nvfp4_fake_quantize(data, data.abs().amax()))
 
 
 def test_conv3d_is_registered_again(plan, samples):

@@ -152,6 +152,43 @@ def test_what_the_processor_cannot_take_is_named(tmp_path, monkeypatch):
         conversation_inputs(processor, ask("Hello", tmp_path))
 
 
+def data_uri(stream, kind):
+    import base64
+
+    return f"data:{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def test_long_texts_and_tiny_pictures_say_nothing(processor, tmp_path, capfd, caplog):
+    from io import BytesIO
+
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.new("RGB", (1, 1)).save(stream, "PNG")
+    parts = [{"type": "image", "image": data_uri(stream, "image/png")}, {"type": "text", "text": "word " * 3000}]
+    assert conversation_inputs(processor, ask(parts, tmp_path))["input_ids"].shape[1] > 3000
+    assert capfd.readouterr() == ("", "")
+    assert caplog.text == ""
+
+
+def test_the_shortest_accepted_sound_gives_finite_logits(processor, tmp_path):
+    """The bound of `decode_audio`; 8 frames and fewer give NaN on CPUs."""
+    from io import BytesIO
+
+    import numpy as np
+    import soundfile
+
+    model = load_model(checkpoint_path())
+    for rate, count in ((16_000, 1600), (44_100, 4410), (16_000, 1760)):
+        stream = BytesIO()
+        soundfile.write(stream, np.sin(np.arange(count) * 0.1) / 3, rate, format="WAV")
+        inputs = conversation_inputs(
+            processor, ask([{"type": "audio", "audio": data_uri(stream, "audio/wav")}], tmp_path)
+        )
+        with torch.inference_mode():
+            assert thinker_step(model, inputs).logits.isfinite().all()
+
+
 def test_without_transformers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(MissingDependency, match=r"pytest-q3omni\[quantize\]"):

@@ -11,7 +11,7 @@ pytest.importorskip("modelopt", reason=_REASON)
 np = pytest.importorskip("numpy")
 
 from pytest_q3omni.calibrate.record import load_record  # noqa: E402
-from pytest_q3omni.engines import modelopt  # noqa: E402
+from pytest_q3omni.engines import fake_quant, modelopt  # noqa: E402
 from pytest_q3omni.engines.answers import logprobs  # noqa: E402
 from pytest_q3omni.engines.handle import ModelHandle  # noqa: E402
 from pytest_q3omni.engines.transformers import conversation_inputs, load_model, thinker_step  # noqa: E402
@@ -70,7 +70,7 @@ def test_it_equals_modelopts_fake_quantization_bit_for_bit(handle, judged, conve
     # ModelOpt multiplies the amax by 1/2688 on CUDA, and so does our kernel for it; files hold the quotient, whose last
     # bit may differ. With the quotient on both sides nothing else is left to differ.
     def with_quotient(data, amax):
-        return modelopt.round_to_nvfp4(data, amax.float().amax() / SCALE_DIVISOR)
+        return fake_quant.round_to_nvfp4(data, amax.float().amax() / SCALE_DIVISOR)
 
     monkeypatch.setattr(modelopt, "nvfp4_fake_quantize", with_quotient)
     with torch.inference_mode(), handle.loaded(speech=False) as model:
@@ -119,6 +119,33 @@ def test_experts_without_scales_run_as_they_are(conversations):
         ours = model.thinker.get_submodule(second)(given, chosen, shares)
         theirs = plain.thinker.get_submodule(second)(given, chosen, shares)
     assert torch.equal(ours, theirs)
+
+
+def test_of_two_scales_of_gate_and_up_the_larger_counts():
+    model, large, small = load_model(checkpoint_path()), 4 / SCALE_DIVISOR, 1 / SCALE_DIVISOR
+    experts = model.get_submodule(EXPERTS)
+    given = torch.randn(8, model.thinker.config.text_config.hidden_size, generator=torch.Generator().manual_seed(3))
+    given, chosen, shares = given.bfloat16(), torch.arange(8).unsqueeze(1), torch.ones(8, 1, dtype=torch.bfloat16)
+
+    def run(gate, up):
+        scales = {"gate": gate, "up": up, "down": lambda expert: large}
+        quantize_inputs(
+            model, {f"{EXPERTS}.{number}.{kind}_proj": scales[kind](number) for number in range(8) for kind in scales}
+        )
+        with torch.inference_mode():
+            return experts(given, chosen, shares)
+
+    def odd(expert):
+        return large if expert % 2 else small
+
+    def even(expert):
+        return small if expert % 2 else large
+
+    wanted = run(lambda expert: large, lambda expert: large)
+    assert torch.equal(run(odd, even), wanted)
+    assert torch.equal(run(even, odd), wanted)
+    for expert, token in enumerate(run(lambda expert: small, lambda expert: small)):
+        assert not torch.equal(token, wanted[expert]), "the smaller scale would show"
 
 
 def test_a_scale_for_a_module_that_is_not_there_is_refused():

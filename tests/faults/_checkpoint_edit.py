@@ -48,6 +48,7 @@ class Fault:
     check: the check that must trip, and no other. where: part of the place that its finding must name.
     group: the class in the catalogue. base: the sound checkpoint to start from.
     given: what the judge gets beside it. alone: it finds the fault without any of that, too.
+    severity: of the findings; a warning leaves every verdict alone.
     """
 
     check: str
@@ -57,6 +58,7 @@ class Fault:
     base: str = "nvfp4-default"
     given: tuple[str, ...] = ("source", "record")
     alone: bool = True
+    severity: str = "error"
 
 
 def read(directory: Path, name: str) -> Array:

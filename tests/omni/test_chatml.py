@@ -19,6 +19,7 @@ GOOD = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
         "<|im_start|>system\nBe short.<|im_end|>\n" + GOOD,
         GOOD + "Hi<|im_end|>\n",
         GOOD + "Hi<|im_end|>\n" + GOOD,
+        "<|im_start|>assistant\nWelcome!<|im_end|>\n" + GOOD,
     ],
 )
 def test_good_prompts_pass(prompt):
@@ -32,7 +33,14 @@ def test_good_prompts_pass(prompt):
         ("", "no `<|im_start|>user` and no `<|im_start|>assistant` in the prompt ''"),
         ("<|im_start|>user\nHello<|im_end|>\n", "no `<|im_start|>assistant` in the prompt"),
         ("<|im_start|>assistant\n", "no `<|im_start|>user` in the prompt"),
-        ("<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n", "after `<|im_start|>user`"),
+        (
+            "<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n",
+            "after the last `<|im_start|>user`",
+        ),
+        (
+            GOOD + "Hi<|im_end|>\n<|im_start|>user\nAnd?<|im_end|>\n",
+            "no `<|im_start|>assistant` after the last `<|im_start|>user`",
+        ),
         ("USER: Hello ASSISTANT:", "no `<|im_start|>user` and no `<|im_start|>assistant`"),
     ],
 )

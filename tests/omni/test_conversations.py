@@ -7,7 +7,7 @@ import pytest
 
 from pytest_q3omni.errors import InvalidRequest, NotChatML, Q3OmniError, Unreadable
 from pytest_q3omni.omni import conversations as module
-from pytest_q3omni.omni.conversations import load_conversations, parse_conversation
+from pytest_q3omni.omni.conversations import digest, load_conversations, parse_conversation
 
 pytestmark = pytest.mark.tiny
 
@@ -85,16 +85,70 @@ def test_absolute_paths_stay(folder):
     assert parts(folder, [{"type": "image", "image": str(path)}]) == [{"type": "image", "image": str(path)}]
 
 
+MIXED = [
+    {"type": "image", "image": "media/cat.png"},
+    {"type": "audio", "audio": "media/meow.wav"},
+    {"type": "text", "text": "What?"},
+]
+
+
+def test_the_digest_follows_media_bytes_not_names(folder):
+    found = load_conversations(write(folder, user(MIXED)))
+    before = digest(found)
+    assert before == digest(found)
+    assert len(before) == 64
+    (folder / "media" / "cat.png").rename(folder / "media" / "dog.png")
+    moved = load_conversations(write(folder, user([{"type": "image", "image": "media/dog.png"}, *MIXED[1:]])))
+    assert digest(moved) == before
+    inline = [{"type": "image", "image": uri(PICTURE)}, *MIXED[1:]]
+    assert digest(load_conversations(write(folder, user(inline)))) == before
+
+
+@pytest.mark.parametrize("name", ["cat.png", "meow.wav"])
+def test_a_replaced_or_missing_media_file_changes_the_digest(folder, name):
+    found = load_conversations(write(folder, user(MIXED)))
+    digests = [digest(found)]
+    (folder / "media" / name).write_bytes(b"another")
+    digests.append(digest(found))
+    (folder / "media" / name).write_bytes(b"")
+    digests.append(digest(found))
+    (folder / "media" / name).unlink()
+    digests.append(digest(found))
+    assert len(set(digests)) == 4
+
+
+def test_texts_roles_order_and_borders_change_the_digest(folder):
+    one, two = user("Hello"), user("Hello!")
+    split = user([{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}])
+    system = {"messages": [{"role": "system", "content": "Hello"}, *one["messages"]]}
+    longer = {"messages": [*one["messages"], *two["messages"]]}
+    files = [(one,), (two,), (split,), (system,), (one, two), (two, one), (longer,), (one, one)]
+    found = [digest(load_conversations(write(folder, *lines))) for lines in files]
+    assert len({*found, digest([])}) == len(files) + 1
+
+
 def image(source):
     return user([{"type": "image", "image": source}])
 
 
+RENDERED = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
+
 BAD_LINES = {
     "not JSON": (b'{"messages": [', Unreadable, "not valid JSON"),
-    "not UTF-8": (b'{"messages": "\xff"}', Unreadable, "not valid JSON"),
+    "latin-1": ('{"messages": "é"}'.encode("latin-1"), Unreadable, "not UTF-8 text"),
+    "UTF-16": ('{"messages": []}'.encode("utf-16"), Unreadable, "not UTF-8 text"),
+    "UTF-16 without a mark": ('{"messages": []}'.encode("utf-16-le"), Unreadable, "not UTF-8 text"),
     "nested without end": (b"[" * 100_000, Unreadable, "not valid JSON"),
     "a list": ([1], InvalidRequest, "no list of messages"),
-    "no messages": ({"prompt": "x"}, InvalidRequest, "no list of messages"),
+    "no messages": ({"question": "x"}, InvalidRequest, "no list of messages"),
+    "a prompt": ({"prompt": "Tell me."}, NotChatML, "no `<|im_start|>user` and no `<|im_start|>assistant` in the prompt"),
+    "a text": ({"text": "Tell me."}, NotChatML, "in the prompt 'Tell me.'"),
+    "a text beside a prompt": ({"prompt": 1, "text": "Tell me."}, NotChatML, "in the prompt 'Tell me.'"),
+    "a string": ("x" * 70, NotChatML, "in the prompt '" + "x" * 60 + "'..."),
+    "a prompt with roles": ({"prompt": RENDERED}, InvalidRequest, "a rendered prompt '<|im_start|>user"),
+    "a string with roles": (RENDERED, InvalidRequest, "a rendered prompt '<|im_start|>user"),
+    "a prompt of numbers": ({"prompt": 1}, InvalidRequest, "no list of messages"),
+    "a prompt beside messages": ({"messages": [], "prompt": "x"}, InvalidRequest, "no list of messages"),
     "messages empty": ({"messages": []}, InvalidRequest, "no list of messages"),
     "message a string": ({"messages": ["x"]}, InvalidRequest, "no list of messages"),
     "no user": ({"messages": [{"role": "system", "content": "x"}]}, NotChatML, "role 'user'"),
@@ -107,11 +161,14 @@ BAD_LINES = {
     "part of odd type": (user([{"type": ["text"]}]), InvalidRequest, "a part of type ['text']"),
     "video": (user([{"type": "video", "video": "x.mp4"}]), InvalidRequest, "a part of type 'video'"),
     "text missing": (user([{"type": "text"}]), InvalidRequest, 'no "text"'),
-    "text empty": (user([{"type": "text", "text": ""}]), InvalidRequest, 'no "text"'),
-    "image a number": (image(7), InvalidRequest, 'no "image"'),
+    "text empty": (user([{"type": "text", "text": ""}]), InvalidRequest, '"text" is empty'),
+    "text a number": (user([{"type": "text", "text": 5}]), InvalidRequest, '"text" is 5, which is not a string'),
+    "image a number": (image(7), InvalidRequest, '"image" is 7, which is not a string'),
     "image missing": (image("media/dog.png"), Unreadable, "no such file"),
     "image a folder": (image("media"), Unreadable, "no such file"),
     "image with a null": (image("media/\0.png"), Unreadable, "no such file"),
+    "image a long name": (image("x" * 9000), Unreadable, "xxx...") ,
+    "image as base64": (image("iVBORw0KGgo" * 900), Unreadable, "'iVBORw0KGgo"),
     "http": (image("http://example.org/cat.png"), InvalidRequest, "the address 'http://example.org/cat.png'"),
     "https": (user([{"type": "image_url", "image_url": {"url": "https://e.org/c.png"}}]), InvalidRequest, "address"),
     "file scheme": (image("file:///etc/passwd"), InvalidRequest, "the address 'file:///etc/passwd'"),
@@ -144,6 +201,58 @@ def test_a_bad_line_is_named(folder, name):
     assert caught.value.where == f"{file}:2"
     assert found in caught.value.found
     assert caught.value.expected
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "iVBORw0KGgoAAAANSUhEUg" * 400, "iVBORw0KGgoAAAANSUhEUg" * 4 + "=="])
+@pytest.mark.parametrize(
+    ("kind", "example"), [("image", "data:image/png;base64,"), ("audio", "data:audio/wav;base64,")]
+)
+def test_bytes_in_place_of_a_path_are_cut_and_explained(folder, kind, example, text):
+    with pytest.raises(Unreadable) as caught:
+        parts(folder, [{"type": kind, kind: text}])
+    assert example in caught.value.fix
+    assert len(str(caught.value)) < 400
+    assert text not in str(caught.value)
+
+
+def test_a_path_that_is_missing_is_shown_whole(folder):
+    name = "a folder/" * 12 + "dog.png"
+    with pytest.raises(Unreadable, match="dog.png") as caught:
+        parts(folder, [{"type": "image", "image": name}])
+    assert caught.value.fix == "check the path"
+
+
+@pytest.mark.parametrize(("address", "fix"), [
+    ("file:///a/cat.png", "write the path itself"), ("file:/a/cat.png", "write the path itself"),
+    ("FILE:///a/cat.png", "write the path itself"), ("data:image/png", "write data:image/...;base64,..."),
+    ("https://example.org/cat.png", "download it"), ("s3://bucket/cat.png", "download it"),
+])  # fmt: skip
+def test_what_to_write_in_place_of_an_address(folder, address, fix):
+    with pytest.raises(InvalidRequest, match="the address") as caught:
+        parts(folder, [{"type": "image", "image": address}])
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["take:1.png", "data.png", "ab:c"])
+def test_a_colon_makes_no_address(folder, name):
+    (folder / name).write_bytes(PICTURE)
+    assert parts(folder, [{"type": "image", "image": name}]) == [{"type": "image", "image": str(folder / name)}]
+
+
+def test_the_home_directory_is_expanded(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder / "media"))
+    monkeypatch.setenv("USERPROFILE", str(folder / "media"))
+    wanted = [{"type": "image", "image": str(folder / "media" / "cat.png")}]
+    assert parts(folder, [{"type": "image", "image": "~/cat.png"}]) == wanted
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-16", "UTF-16"), ("utf-16-be", "UTF-16"), ("latin-1", "LATIN1")])
+def test_another_encoding_is_named_with_the_command(tmp_path, encoding, name):
+    file = tmp_path / "talk.jsonl"
+    file.write_bytes(json.dumps(user("Was für ein Bär?"), ensure_ascii=False).encode(encoding))
+    with pytest.raises(Unreadable, match="not UTF-8 text") as caught:
+        load_conversations(file)
+    assert f"iconv -f {name} -t UTF-8 talk.jsonl" in caught.value.fix
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -149,6 +149,76 @@ def test_sound_without_samples_is_refused(tmp_path):
         decode_audio(file, RATE)
 
 
+@pytest.mark.parametrize(("count", "rate"), [(1, RATE), (200, RATE), (401, RATE), (1599, RATE), (4409, 44_100)])
+def test_sound_that_is_too_short_is_refused(tmp_path, count, rate):
+    file = tmp_path / "click.wav"
+    file.write_bytes(sound(sine(1.0, rate)[:count], rate))
+    shown = rf"click\.wav: {count} samples at {rate} Hz \({count / rate:.3g} s\); expected at least 0\.1 s"
+    with pytest.raises(InvalidRequest, match=shown):
+        decode_audio(file, RATE)
+
+
+@pytest.mark.parametrize("rate", [8_000, RATE, 44_100])
+def test_the_shortest_sound_passes(rate):
+    assert len(decode_audio(sound(sine(0.1, rate), rate), RATE)) == 1600
+
+
+@pytest.mark.parametrize("peak", [10.5, -10.5, 20_000.0])
+def test_sound_far_beyond_full_scale_is_refused(peak):
+    samples = sine()
+    samples[77] = peak
+    with pytest.raises(InvalidRequest, match=r"amplitude of .*; expected at most 10, full scale is 1.*32768"):
+        decode_audio(sound(samples, subtype="FLOAT"), RATE)
+
+
+def test_sound_a_little_beyond_full_scale_passes():
+    samples = sine() * 19.9
+    assert np.array_equal(decode_audio(sound(samples, subtype="FLOAT"), RATE), samples)
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+@pytest.mark.parametrize("cut", [1, 100, 3001])
+@pytest.mark.parametrize(("form", "subtype"), [
+    ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAV", "MS_ADPCM"), ("WAVEX", "PCM_24"), ("FLAC", "PCM_16"),
+])  # fmt: skip
+def test_sound_that_is_cut_off_is_unreadable(tmp_path, form, subtype, cut, as_file):
+    data = sound(sine(), form=form, subtype=subtype)[:-cut]
+    file = tmp_path / "meow.wav"
+    file.write_bytes(data)
+    with pytest.raises(Unreadable, match=r"meow\.wav: cannot be decoded"):
+        decode_audio(file if as_file else data, RATE, where="" if as_file else "meow.wav")
+
+
+def test_a_cut_off_big_endian_wav_is_unreadable():
+    stream = BytesIO()
+    soundfile.write(stream, sine(), RATE, format="WAV", subtype="PCM_16", endian="BIG")
+    data = stream.getvalue()
+    assert data.startswith(b"RIFX")
+    assert len(decode_audio(data, RATE)) == 8000
+    with pytest.raises(Unreadable, match="cut off: 16000 bytes of sound promised, 15900 there"):
+        decode_audio(data[:-100], RATE)
+
+
+def test_chunks_around_the_sound_are_no_fault():
+    data = sound(sine())
+    chunk = b"LIST" + (5).to_bytes(4, "little") + b"INFOx" + b"\0"
+    for changed in (data + chunk, data[:36] + chunk + data[36:], data + chunk[:6]):
+        assert len(decode_audio(changed, RATE)) == 8000
+
+
+def test_a_wav_written_into_a_pipe_has_no_length():
+    data = bytearray(sound(sine()))
+    data[40:44] = b"\xff" * 4
+    assert len(decode_audio(bytes(data), RATE)) == 8000
+
+
+def test_a_flac_that_ends_before_the_samples_it_promises_is_unreadable():
+    data = bytearray(sound(sine(), form="FLAC"))
+    data[22:26] = (16_000).to_bytes(4, "big")
+    with pytest.raises(Unreadable, match="cannot be decoded"):
+        decode_audio(bytes(data), RATE)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_sound_that_is_no_number_is_refused(value):
     samples = sine()
@@ -191,7 +261,7 @@ def damaged(data, draw):
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WAV", "FLAC"])
 def test_damaged_files_give_typed_errors_only(form):
     draw = random.Random(form)
-    whole = picture(size=(16, 16), form=form) if form in ("PNG", "JPEG") else sound(sine(0.02), form=form)
+    whole = picture(size=(16, 16), form=form) if form in ("PNG", "JPEG") else sound(sine(0.15), form=form)
     decode = decode_image if form in ("PNG", "JPEG") else lambda data: decode_audio(data, RATE)
     refused = []
     for _ in range(400):

@@ -24,7 +24,7 @@ from pytest_q3omni.records import CalibrationRecord, TensorInfo
 pytestmark = pytest.mark.tiny
 torch = pytest.importorskip("torch", reason="needs the quantize extra: pip install 'pytest-q3omni[quantize]'")
 
-from pytest_q3omni.engines.modelopt import _without_conv3d, input_amax, load_modelopt  # noqa: E402
+from pytest_q3omni.engines.modelopt import input_amax, load_modelopt, without_conv3d  # noqa: E402
 from pytest_q3omni.engines.transformers import conversation_inputs, load_model, thinker_step  # noqa: E402
 
 SAMPLES = slice(0, 60, 6)  # ten conversations of all modalities
@@ -52,7 +52,7 @@ def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         config["quant_cfg"] += [
             {"quantizer_name": name, "enable": False} for name in ("*self_attn*", "*input_quantizer")
         ]
-    with _without_conv3d(quantization):
+    with without_conv3d(quantization):
         quantization.quantize(model, config, loop)
     recipe = "nvfp4-mlp-weight-only" if weight_only else "nvfp4-default"
     plan = build_plan(checkpoint_path(), recipe)

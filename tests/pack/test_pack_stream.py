@@ -107,6 +107,19 @@ def damaged_source(home: Path, module: str, value: float) -> Path:
 EXPERT = "thinker.model.layers.1.mlp.experts.5"
 
 
+def test_the_row_of_a_bad_weight_counts_from_the_top_of_its_chunk(tmp_path: Path) -> None:
+    source = damaged_source(tmp_path / "source", f"{EXPERT}.up_proj", 0.5)
+    entry = open_checkpoint(source).entries[f"{EXPERT}.up_proj.weight"]
+    row = 2 * entry.info.shape[1]
+    with (source / "model.safetensors").open("r+b") as stream:
+        stream.seek(entry.begin + 5 * row)
+        stream.write(np.array([np.nan], ml_dtypes.bfloat16).tobytes())
+    plan = build_plan(source, "nvfp4-mlp-weight-only")
+    packer = Packer(open_checkpoint(source), plan, None, 4 * row, lambda count: None)
+    with pytest.raises(FormatError, match=r"up_proj, counted from row 4: nan at \(1, 0\)"):
+        packer.write_shard(plan.shards[0], tmp_path / "shard")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, value: float) -> None:
     source = damaged_source(tmp_path / "source", f"{EXPERT}.up_proj", value)

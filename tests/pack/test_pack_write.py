@@ -14,7 +14,7 @@ from pytest_q3omni.omni.checkpoint import open_checkpoint
 from pytest_q3omni.omni.tiny import checkpoint_path
 from pytest_q3omni.pack.write import staging_directory, write_checkpoint
 from pytest_q3omni.plan.build import build_plan
-from pytest_q3omni.records import Plan
+from pytest_q3omni.records import CalibrationRecord, Plan
 
 pytestmark = pytest.mark.tiny
 
@@ -62,22 +62,162 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_the_next_one_goes_on(t
     assert not (stage / "config.json").exists(), "a directory without config.json is no checkpoint"
     finished = json.loads((stage / "state.json").read_text())["shards"] if share else {}
     assert bool(finished) == bool(share)
-    before = {name: (stage / name).stat().st_ino for name in finished}
+    before = {name: (stage / name).stat().st_mtime_ns for name in finished}
     write(out)
-    assert {name: (out / name).stat().st_ino for name in finished} == before, "finished shards are not written again"
+    assert {name: (out / name).stat().st_mtime_ns for name in finished} == before, (
+        "finished shards are not written again"
+    )
     shutil.copytree(checkpoint_path(), tmp_path / "copy")
     write(whole)
     assert contents(out) == {**contents(whole), "README.md": contents(out)["README.md"]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "out", "whole"]
 
 
-def test_shards_of_another_request_are_not_taken_over(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    subprocess.run([sys.executable, "-c", KILLED, str(out), "0.6"], cwd=tmp_path, check=False)
-    other = tmp_path / "other"
+def half_done(out: Path) -> dict[str, int]:
+    """A killed run towards `out`; its finished shards with the times they were written."""
+    subprocess.run([sys.executable, "-c", KILLED, str(out), "0.6"], cwd=out.parent, check=False)
+    stage = staging_directory(out)
+    finished = json.loads((stage / "state.json").read_text())["shards"]
+    assert finished
+    return {name: (stage / name).stat().st_mtime_ns for name in finished}
+
+
+def taken_over(out: Path, before: dict[str, int]) -> bool:
+    """Whether any finished shard of a killed run is in the checkpoint."""
+    return any((out / name).exists() and (out / name).stat().st_mtime_ns == written for name, written in before.items())
+
+
+def test_shards_of_other_weights_are_not_taken_over(tmp_path: Path) -> None:
+    """Same headers, other files: a fine-tune in the place of its parent."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    before = half_done(out)
     shutil.copytree(checkpoint_path(), other)
+    with (other / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1000, 2)
+        stream.write(b"?" * 1000)
     write(out, other)
-    assert open_checkpoint(out).read("thinker.lm_head.weight").any()
+    assert not taken_over(out, before)
+
+
+def test_shards_of_a_source_that_was_written_again_are_not_taken_over(tmp_path: Path) -> None:
+    out, source = tmp_path / "out", tmp_path / "source"
+    shutil.copytree(checkpoint_path(), source)
+    stage = staging_directory(out)
+    with pytest.raises(Unwritable):
+        failing_write(out, source)
+    state = json.loads((stage / "state.json").read_text())
+    assert state["shards"]
+    before = {name: (stage / name).stat().st_mtime_ns for name in state["shards"]}
+    os.utime(source / "model.safetensors", ns=(0, 0))
+    write(out, source)
+    assert not taken_over(out, before)
+
+
+def failing_write(out: Path, source: Path) -> None:
+    """A run that the disk stops after a third of the bytes."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done > total / 3:
+            raise OSError(28, "No space left on device")
+
+    plan = build_plan(source, RECIPE, max_shard_bytes=SHARD)
+    write_checkpoint(open_checkpoint(source), plan, out, progress=stop)
+
+
+def test_shards_of_another_plan_or_record_are_not_taken_over(tmp_path: Path) -> None:
+    """The same source with another recipe, and with another record of the same recipe."""
+    out = tmp_path / "out"
+    before = half_done(out)
+    plan = build_plan(TINY, "nvfp4-default", max_shard_bytes=SHARD)
+
+    def record(amax: float) -> CalibrationRecord:
+        sites = {tensor.input_site: amax for tensor in plan.packed}
+        return CalibrationRecord(plan.recipe, plan.fingerprint, sites, {}, 1, {"text": 1})
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done > 2 * total / 3:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(Unwritable):
+        write_checkpoint(open_checkpoint(TINY), plan, out, record=record(1.0), progress=stop)
+    stage = staging_directory(out)
+    assert not any(
+        (stage / name).exists() and (stage / name).stat().st_mtime_ns == written for name, written in before.items()
+    )
+    write_checkpoint(open_checkpoint(TINY), plan, out, record=record(2.0))
+    scales = {float(open_checkpoint(out).array(name)) for name in open_checkpoint(out).entries if "input_scale" in name}
+    assert len(scales) == 1, "no shard of the first record is left"
+
+
+def test_a_checkpoint_that_cannot_be_published_keeps_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(Unwritable, match="Device or resource busy"):
+            write(out)
+    stage = staging_directory(out)
+    assert not (stage / "config.json").exists(), "nothing may look whole"
+    before = {
+        name: (stage / name).stat().st_mtime_ns for name in json.loads((stage / "state.json").read_text())["shards"]
+    }
+    write(out)
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    assert not (out / "state.json").exists()
+
+
+def test_a_half_written_shard_does_not_count_as_needed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard's space is reserved before it is written; the next run gives it back before it asks for room."""
+    out = tmp_path / "out"
+    half_done(out)
+    stage = staging_directory(out)
+    seen = []
+    real = shutil.disk_usage
+
+    def usage(place: Path) -> object:
+        seen.append(sorted(file.name for file in stage.glob("*.safetensors")))
+        return real(place)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    finished = sorted(json.loads((stage / "state.json").read_text())["shards"])
+    write(out)
+    assert seen == [finished]
+
+
+def test_everything_is_synced_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shard, every file and every directory: what a power cut must not undo."""
+    synced: set[str] = set()
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write(tmp_path / "out")
+    shards = {shard.file for shard in the_plan().shards}
+    assert shards <= synced
+    assert {".config.json.partial", ".README.md.partial", "q3omni", staging_directory(tmp_path / "out").name} <= synced
+    assert tmp_path.name in synced, "the rename itself"
+
+
+@pytest.mark.parametrize("kind", ["link", "mount"])
+def test_an_out_that_a_rename_cannot_replace_is_refused_first(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        out.symlink_to(tmp_path / "elsewhere")
+    else:
+        out.mkdir()
+        monkeypatch.setattr(os.path, "ismount", lambda place: Path(place) == out)
+    with pytest.raises(InvalidRequest, match="symbolic link" if kind == "link" else "mount point"):
+        write(out)
+    assert not staging_directory(out).exists()
 
 
 def test_a_damaged_shard_of_a_killed_run_is_written_again(tmp_path: Path) -> None:
@@ -105,7 +245,7 @@ def test_two_runs_do_not_write_the_same_checkpoint(tmp_path: Path) -> None:
 def test_too_little_space_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(Unwritable, match=r"0\.001 GB free; expected 0\.003 GB for the shards"):
+    with pytest.raises(Unwritable, match=r"1\.0 MB free; expected 3\.4 MB for the shards"):
         write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -117,7 +257,7 @@ def test_a_disk_that_fills_up_is_one_sentence(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(Unwritable, match=r"No space left on device.*free disk space, then run the same command again"):
+    with pytest.raises(Unwritable, match=r"No space left on device.*free disk space.*then run the same command again"):
         write(tmp_path / "out")
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()

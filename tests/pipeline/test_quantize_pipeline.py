@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pytest_q3omni import api
-from pytest_q3omni.errors import InvalidRequest, Q3OmniError, Unreadable
+from pytest_q3omni.errors import Incomplete, Inconsistent, InvalidRequest, NonFiniteAmax, Q3OmniError, Unreadable
 from pytest_q3omni.omni.tiny import checkpoint_path, record_path
 
 pytestmark = pytest.mark.tiny
@@ -122,15 +123,159 @@ def test_a_finished_calibration_survives_a_failed_packing(tmp_path: Path, monkey
     leftovers(tmp_path, "data", "out")
 
 
-def test_other_conversations_are_calibrated_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kept calibration belongs to its conversations."""
-    from pytest_q3omni.pipeline import quantize
+def other_picture(source: Path, data: Path) -> None:
+    (data / "tone.wav").unlink()
+    write_wav(data / "tone.wav", 0.9 * np.sin(np.arange(24_000) * 0.3), rate=24_000)
 
-    plan = api.plan(TINY, ["nvfp4-default"])[0]
-    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
-    first.write_text("1")
-    second.write_text("2")
-    assert quantize._digest(plan, first) != quantize._digest(plan, second)
+
+def other_words(source: Path, data: Path) -> None:
+    file = data / "samples.jsonl"
+    file.write_text(file.read_text().replace("hello there", "good day"))
+
+
+def other_weights(source: Path, data: Path) -> None:
+    os.utime(source / "model.safetensors", ns=(0, 0))
+
+
+def other_template(source: Path, data: Path) -> None:
+    file = source / "chat_template.json"
+    file.write_text(file.read_text() + "\n")
+
+
+@pytest.mark.parametrize("change", [other_picture, other_words, other_weights, other_template])
+def test_a_kept_calibration_is_not_taken_up_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: object
+) -> None:
+    """The disk is full, the user repairs something else as well: the next run calibrates anew."""
+    needs_torch()
+    source, data = tmp_path / "source", tmp_path / "data"
+    shutil.copytree(TINY, source)
+    data.mkdir()
+    file = user_data(data)
+
+    def full(descriptor: int, content: object, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(Q3OmniError, match="No space left"):
+            api.quantize(source, tmp_path / "out", recipe="nvfp4-default", conversations=file)
+    change(source, data)
+    from pytest_q3omni.calibrate import observe
+
+    real, calls = observe.run_calibration, []
+    monkeypatch.setattr(observe, "run_calibration", lambda *a, **o: calls.append(1) or real(*a, **o))
+    api.quantize(source, tmp_path / "out", recipe="nvfp4-default", conversations=file)
+    assert calls
+    leftovers(tmp_path, "data", "out", "source")
+
+
+def test_refusals_come_before_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours of calibration must not end in a sentence that could have been said at once."""
+    needs_torch()
+    data = tmp_path / "data"
+    data.mkdir()
+    file = user_data(data)
+    from pytest_q3omni.calibrate import observe
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise AssertionError("calibrated before the refusal")
+
+    monkeypatch.setattr(observe, "run_calibration", forbidden)
+    (tmp_path / "file").write_text("in the way")
+    usual = {"recipe": "nvfp4-default", "conversations": file}
+    for text, out, options in (
+        ("Not a directory", tmp_path / "file" / "out", usual),
+        ("memory limit", tmp_path / "out", {**usual, "max_memory": "1MiB"}),
+        ("tpu", tmp_path / "out", {**usual, "device": "tpu"}),
+        ("nowhere", tmp_path / "out", {"recipe": "bf16", "conversations": tmp_path / "nowhere.jsonl"}),
+        ("nowhere", tmp_path / "out", {"recipe": "bf16", "record": tmp_path / "nowhere"}),
+    ):
+        with pytest.raises(Q3OmniError, match=text):
+            api.quantize(TINY, out, **options)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
+    with pytest.raises(Q3OmniError, match="MB free"):
+        api.quantize(TINY, tmp_path / "out", **usual)
+    leftovers(tmp_path, "data", "file")
+
+
+def test_the_control_is_no_failure(tmp_path: Path) -> None:
+    """bf16 packs nothing, and that is what was asked for; `verify` on its own still says that nothing is packed."""
+    made = api.quantize(TINY, tmp_path / "out", recipe="bf16")
+    assert not made.judgement.failed
+    assert made.judgement.verdict("packed").state == "not checked"
+    assert made.judgement.verdict("faithful").state == "pass"
+    assert api.verify(tmp_path / "out").verdict("packed").state == "fail"
+
+
+def test_a_record_of_a_fine_tune_is_refused(tmp_path: Path) -> None:
+    """Same config, same headers, other weights."""
+    source = tmp_path / "tuned"
+    shutil.copytree(TINY, source)
+    from pytest_q3omni.omni.checkpoint import open_checkpoint
+
+    entry = open_checkpoint(source).entries["thinker.model.layers.0.input_layernorm.weight"]
+    with (source / "model.safetensors").open("r+b") as stream:
+        stream.seek(entry.begin)
+        stream.write(b"\x80\x40" * entry.info.shape[0])
+    with pytest.raises(Inconsistent, match="its weights differ from the record's"):
+        api.quantize(source, tmp_path / "out", recipe="nvfp4-default", record=record_path())
+
+
+def test_a_record_that_lacks_an_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    from pytest_q3omni.calibrate.record import save_record
+
+    seen = api.load_record(record_path())
+    some = dict(list(seen.input_amax.items())[1:])
+    save_record(replace(seen, input_amax=some), tmp_path / "record")
+    with pytest.raises(NonFiniteAmax, match="no input amax in the calibration record"):
+        api.quantize(TINY, tmp_path / "out", recipe="nvfp4-default", record=tmp_path / "record")
+    leftovers(tmp_path, "record")
+
+
+def test_half_a_source_is_refused(tmp_path: Path) -> None:
+    """A shard that was not downloaded, without an index to tell."""
+    from pytest_q3omni.omni.checkpoint import open_checkpoint
+    from pytest_q3omni.omni.safetensors_file import layout
+
+    source = tmp_path / "source"
+    shutil.copytree(TINY, source)
+    whole = open_checkpoint(TINY)
+    kept = [tensor for tensor in whole.tensors if ".layers.1." not in tensor.name]
+    made = layout(kept)
+    data = b"".join(whole.read(tensor.name).tobytes() for tensor in made.tensors)
+    (source / "model.safetensors").write_bytes(made.header + data)
+    with pytest.raises(Incomplete, match=r"tensors are missing, the first: .*layers\.1\."):
+        api.quantize(source, tmp_path / "out", recipe="nvfp4-mlp-weight-only")
+    leftovers(tmp_path, "source")
+
+
+def test_a_name_with_wildcards_touches_nobody_elses_calibration(tmp_path: Path) -> None:
+    other = tmp_path / ".ab.q3omni-record-0123"
+    other.mkdir()
+    for name in ("a?", "a[b]", "*"):
+        api.quantize(TINY, tmp_path / name, recipe="nvfp4-mlp-weight-only")
+    assert other.is_dir()
+
+
+def test_a_checkpoint_is_a_place_for_a_record(tmp_path: Path) -> None:
+    """`--record OUT` of an earlier run means the record within it."""
+    api.quantize(TINY, tmp_path / "first", recipe="nvfp4-default", record=record_path())
+    made = api.quantize(TINY, tmp_path / "second", recipe="nvfp4-default", record=tmp_path / "first")
+    assert made.record == api.load_record(record_path())
+    assert (tmp_path / "second" / "q3omni" / "record.safetensors").exists()
+
+
+def test_a_damaged_record_in_a_checkpoint_fails_calibrated_alone(tmp_path: Path) -> None:
+    api.quantize(TINY, tmp_path / "out", recipe="nvfp4-default", record=record_path())
+    file = tmp_path / "out" / "q3omni" / "record.safetensors"
+    file.write_bytes(file.read_bytes() + b"?")
+    judgement = api.verify(tmp_path / "out", source=TINY)
+    states = [judgement.verdict(name).state for name in ("packed", "consistent", "faithful", "calibrated")]
+    assert states == ["pass", "pass", "pass", "fail"]
+    with pytest.raises(Unreadable):
+        api.verify(tmp_path / "out", record=tmp_path / "out" / "q3omni")
 
 
 def test_a_record_gives_the_same_bytes_on_every_run(tmp_path: Path) -> None:
@@ -166,7 +311,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_finishes(tmp_path: Path) -> No
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done
         assert done.stderr.count("\n") == 1
-        assert "GB free; expected 0.003 GB for the shards" in done.stderr
+        assert "MB free; expected 3.4 MB for the shards" in done.stderr
         assert not (disk / "out").exists()
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

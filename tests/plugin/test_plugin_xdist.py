@@ -41,6 +41,49 @@ def test_settings_reach_the_workers(pytester):
     run(pytester, "--q3omni-original=mine").assert_outcomes(passed=1)
 
 
+CACHED = """
+import pytest
+
+@pytest.mark.gpu
+def test_gpu(): pass
+
+def test_twin(quantized_checkpoint): pass
+
+def test_plain(): pass
+"""
+WORKERS = pytest.mark.parametrize("workers", ["0", "2"])
+UNWRITABLE = "/dev/null/x* Not a directory; expected a directory that can be written. Fix: *--q3omni-cache"
+
+
+def run_without_cache(pytester: pytest.Pytester, devices: str, workers: str) -> pytest.RunResult:
+    pytester.makeconftest(f"from pytest_q3omni.engines import device\ndevice.probe = lambda: device.Devices({devices})")
+    pytester.makepyfile(test_it=CACHED)
+    result = run(pytester, "-n", workers, "-rs", "--q3omni-cache=/dev/null/x")
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert "crashed" not in result.stdout.str()
+    return result
+
+
+@WORKERS
+def test_without_a_gpu_an_unwritable_cache_is_no_reason_to_fail(pytester, workers):
+    result = run_without_cache(pytester, "why_none='none is here'", workers)
+    result.assert_outcomes(passed=1, skipped=1, errors=1)
+    result.stdout.fnmatch_lines(["SKIPPED * needs a CUDA device of compute capability 8.0 or higher; none is here"])
+    result.stdout.fnmatch_lines(["*ERROR at setup of test_twin*", UNWRITABLE])
+
+
+def test_an_item_that_gets_no_turn_fails_and_names_the_cache(pytester):
+    result = run_without_cache(pytester, "(('pretended', (9, 0)),)", "2")
+    result.assert_outcomes(passed=1, errors=2)
+    for lines in (["*ERROR at setup of test_gpu*", f"Unwritable: {UNWRITABLE}"], ["*setup of test_twin*", UNWRITABLE]):
+        result.stdout.fnmatch_lines(lines)
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_in_one_process_a_hardware_item_needs_no_turn(pytester):
+    run_without_cache(pytester, "(('pretended', (9, 0)),)", "0").assert_outcomes(passed=2, errors=1)
+
+
 # Each item waits inside until both workers have asked for their turn, so a second one inside would be seen.
 TURNS = """
 import os

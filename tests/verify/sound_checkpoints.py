@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from pytest_q3omni.api import verify
 from pytest_q3omni.calibrate.record import load_record
 from pytest_q3omni.omni.checkpoint import open_checkpoint
 from pytest_q3omni.omni.tiny import checkpoint_path, record_path
@@ -40,12 +41,8 @@ def make(base: str, out: Path) -> Path:
 
 def judged(directory: Path, given: tuple[str, ...] = ("source", "record")) -> Judgement:
     """Judge with the tiny original and the checkpoint's own record, or with less."""
-    own = directory / "q3omni"
-    return judge(
-        directory,
-        source=checkpoint_path() if "source" in given else None,
-        record=load_record(own) if "record" in given and (own / "record.json").exists() else None,
-    )
+    source = checkpoint_path() if "source" in given else None
+    return verify(directory, source=source) if "record" in given else judge(directory, source=source)
 
 
 def fault_names() -> list[str]:

@@ -217,6 +217,67 @@ def test_tokenizer_as_transformers_5_saves_it(copy: Callable[..., Path]) -> None
     passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the original, to be changed."""
+    return Path(shutil.copytree(checkpoint_path(), tmp_path / "source"))
+
+
+@pytest.mark.parametrize("name", ["configuration.json", "trainer_state.json", "NOTES.txt", "vllm_config.json"])
+def test_files_that_only_the_source_has(name: str, copy: Callable[..., Path], source: Path) -> None:
+    """ModelScope's own file, a trainer's, a note: no loader reads them, and a packed checkpoint need not have them."""
+    directory = copy()
+    (source / name).write_text('{"framework": "pytorch"}')
+    passes(judge(directory, source=source), "packed", "consistent", "faithful")
+    (directory / name).write_text('{"framework": "other"}')
+    passes(judge(directory, source=source), "packed", "consistent", "faithful")
+
+
+def test_processor_as_transformers_5_saves_it(copy: Callable[..., Path], source: Path) -> None:
+    """One processor_config.json holds what preprocessor_config.json and video_preprocessor_config.json held."""
+    directory = copy()
+    shutil.copy(source / "preprocessor_config.json", source / "video_preprocessor_config.json")
+    (directory / "preprocessor_config.json").rename(directory / "processor_config.json")
+    passes(judge(directory, source=source), "packed", "consistent", "faithful")
+
+
+def test_an_expert_of_zeros(copy: Callable[..., Path], source: Path) -> None:
+    """Pruned in the source, packed by a tool that keeps a usable scale: zeros are zeros."""
+    directory = copy()
+    modules = [f"{EXPERT}.{name}_proj" for name in ("gate", "up", "down")]
+    weights = [f"{module}.weight" for module in modules]
+    write(source, {name: np.zeros_like(read(source, name)) for name in weights})
+    write(directory, {name: np.zeros_like(read(directory, name)) for name in weights})
+    passes(judge(directory, source=source), "packed", "consistent", "faithful")
+
+
+def test_a_dense_mlp_that_a_foreign_tool_packed(tmp_path: Path) -> None:
+    """No recipe covers it and no released model has one; vLLM can load it, so it is a warning."""
+    source = random_original(tmp_path / "source", mlp_only_layers=[1], intermediate_size=64)
+    directory = tmp_path / "out"
+    write_checkpoint(open_checkpoint(source), build_plan(source, "nvfp4-mlp-weight-only"), directory)
+    base = "thinker.model.layers.1.mlp"
+    weights = {name: read(source, f"{base}.{name}_proj.weight") for name in ("gate", "up", "down")}
+    both = np.concatenate([weights["gate"], weights["up"]])
+    shared = pack_tensor(both).global_scale
+    for name, weight in weights.items():
+        packed = pack_tensor(weight, shared if name != "down" else None)
+        parts = {"weight": packed.codes, "weight_scale": packed.block_scale}
+        parts["weight_scale_2"] = np.array(packed.global_scale)
+        write(directory, {f"{base}.{name}_proj.{part}": values for part, values in parts.items()})
+    edit_quantization(directory, lambda block: declare_parent(block, base))
+    judgement = judge(directory, source=source)
+    passes(judgement, "packed", "consistent", "faithful")
+    warnings = [finding for finding in judgement.findings if finding.check == "stage-policy"]
+    assert [finding.severity for finding in warnings] == ["warning"] * 3
+    assert "the thinker's dense MLP is packed" in warnings[0].found
+
+
+def declare_parent(block: dict, module: str) -> None:
+    block["quantized_layers"][module] = {"quant_algo": "W4A16_NVFP4", "group_size": 16}
+    block["ignore"] = [item for item in block["ignore"] if not item.startswith(module)]
+
+
 def test_relative_path(sound: SoundCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sound("nvfp4-default"))
     passes(judge(Path()), "packed", "consistent")
@@ -224,7 +285,7 @@ def test_relative_path(sound: SoundCheckpoint, monkeypatch: pytest.MonkeyPatch) 
     passes(judge(Path("nvfp4-default")), "packed", "consistent")
 
 
-def random_original(out: Path, **text_config: int) -> Path:
+def random_original(out: Path, **text_config: int | list[int]) -> Path:
     """A model of another depth and width, with weights from a random generator."""
     out.mkdir()
     for file in checkpoint_path().iterdir():

@@ -3,7 +3,8 @@
 A processor with another `longest_edge` or sampling rate changes what the model sees and how much memory it takes
 (vllm#46268 took 52 GiB). Files are compared by value: a release that writes a default out, or leaves a key away, is a
 warning; a value that changed is an error. vocab.json, merges.txt and the like may be missing beside a tokenizer.json,
-which holds them.
+which holds them. Files that no loader reads (ModelScope's `configuration.json`, a `trainer_state.json`) are nobody's
+loss and not looked at.
 """
 
 from __future__ import annotations
@@ -11,24 +12,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_q3omni.omni.checkpoint import CONFIG, INDEX
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.companions import (
     ADDED,
+    GENERATION,
     MERGES,
     PROCESSORS,
     SPECIAL,
     TEMPLATE,
     TEMPLATE_JSON,
     TOKENIZER,
+    TOKENIZER_CONFIG,
+    VIDEO_PROCESSOR,
     VOCAB,
     Companions,
 )
 from pytest_q3omni.verify.subject import Subject
 
-_NOT_COMPARED = {CONFIG, INDEX, "hf_quant_config.json"}
+_COMPARED = (
+    *(TOKENIZER, TOKENIZER_CONFIG, VOCAB, MERGES, ADDED, SPECIAL),
+    *(TEMPLATE, TEMPLATE_JSON, *PROCESSORS, VIDEO_PROCESSOR, GENERATION),
+)
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "_from_model_config"}
-_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken")
 _REPLACED = {
     VOCAB: TOKENIZER,
     MERGES: TOKENIZER,
@@ -38,6 +43,7 @@ _REPLACED = {
     TEMPLATE_JSON: TEMPLATE,
     PROCESSORS[0]: PROCESSORS[1],
     PROCESSORS[1]: PROCESSORS[0],
+    VIDEO_PROCESSOR: PROCESSORS[1],
 }
 
 
@@ -53,22 +59,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
             )
         return
     there = Companions(subject.source.path)
-    for name in _names(subject):
+    for name in filter(there.has, _COMPARED):
         fix = f"copy {name} from the source"
         if not here.has(name):
             if not (name in _REPLACED and here.has(_REPLACED[name])) and subject.sound(name):
                 yield Fault(name, "missing", "the file that the source has", fix)
         elif subject.sound(name):
             yield from _compare(name, here, there, fix)
-
-
-def _names(subject: Subject) -> list[str]:
-    assert subject.source is not None
-    try:
-        files = [file.name for file in subject.source.path.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
-    except OSError:
-        return []
-    return sorted(name for name in files if name not in _NOT_COMPARED and not name.startswith("."))
 
 
 def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
 from pytest_q3omni.verify.claim import Claim
@@ -23,10 +24,11 @@ def _find(subject: Subject) -> Iterator[Fault]:
     claim = subject.claim
     if claim is None or not claim.usable or not subject.implied:
         return
+    others = cache(lambda: _others(subject, claim))  # built for the first entry that needs it, and once: it is large
     idle = 0
-    for entry in claim.declared.ignore:
-        covered = set(claim.covered(entry))
-        packed = [module for module in subject.packed if module in covered and module not in subject.broken]
+    for entry in dict.fromkeys(claim.declared.ignore):
+        covered = dict.fromkeys(claim.covered(entry))
+        packed = [module for module in covered if module in subject.packed and module not in subject.broken]
         if packed:
             yield Fault(
                 f"{_PLACE} '{entry}'",
@@ -35,7 +37,8 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 blames=tuple(packed),
                 fix="name what is meant in full (a trailing dot ends a number: `layers.1.`), or pack without it",
             )
-        elif not covered and not _names_anything(subject, claim, entry) and (idle := idle + 1) <= _TOLD:
+        elif not covered and idle < _TOLD and not any(others().covered(entry)):
+            idle += 1
             yield Fault(
                 f"{_PLACE} '{entry}'",
                 "matches no layer of this model",
@@ -47,10 +50,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
         yield from _missing(subject, claim)
 
 
-def _names_anything(subject: Subject, claim: Claim, entry: str) -> bool:
-    """True where the entry covers a module that is no Linear, such as an embedding, which ModelOpt lists, too."""
-    modules = {subject.module_of(name): tensor for name, tensor in subject.implied.items()}
-    return any(Claim(claim.declared, modules).covered(entry))
+def _others(subject: Subject, claim: Claim) -> Claim:
+    """The same claim about the modules that are no Linears, such as embeddings: ModelOpt lists them, too."""
+    others = {subject.module_of(name): tensor for name, tensor in subject.implied.items() if not is_linear(tensor)}
+    return Claim(claim.declared, others)
 
 
 def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:

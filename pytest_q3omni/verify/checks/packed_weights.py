@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pytest_q3omni.derive.weights import group_scale
 from pytest_q3omni.errors import FormatError
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.comparison import NOISE, Buffers, comparable, source_weight, stored_values
@@ -74,12 +75,18 @@ def _find(subject: Subject) -> Iterator[Fault]:
 
 
 def _group_scale(subject: Subject, group: tuple[Packed, ...], buffers: Buffers) -> np.float32:
-    """The global scale that packing gives the group, from the largest weight of all members."""
-    from pytest_q3omni.nvfp4.codec import amax, global_scale_for
+    """The global scale that packing gives the group, from the largest weight of all members.
 
-    assert subject.source is not None
-    largest = [amax(source_weight(subject.source, packed, buffers), where=packed.module) for packed in group]
-    return global_scale_for(max(largest))
+    Our packer refuses a group of zeros. Others do not, and their zeros may be compared: with any scale, they are exact.
+    """
+    import numpy as np
+
+    from pytest_q3omni.nvfp4.codec import amax
+
+    source = subject.source
+    assert source is not None
+    largest = max(float(amax(source_weight(source, packed, buffers), where=packed.module)) for packed in group)
+    return group_scale(largest, group) if largest else np.float32(1)
 
 
 def _judge(weight: Weight, values: Values, scale: np.float32, buffers: Buffers) -> tuple[bool, BlockErrors]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_q3omni.derive.weights import site_scale
+from pytest_q3omni.errors import NonFiniteAmax
 from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
 from pytest_q3omni.omni.naming import input_site
 from pytest_q3omni.verify.checks._protocol import Check, Fault
@@ -15,8 +17,6 @@ from pytest_q3omni.verify.subject import Subject
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
-    import numpy as np
-
     record = subject.record
     if record is None:
         return
@@ -24,23 +24,18 @@ def _find(subject: Subject) -> Iterator[Fault]:
         value, site = subject.scalar(packed.input_scale), input_site(packed.module)
         if value is None or subject.numerics(packed) != "w4a4":
             continue
-        amax = record.input_amax.get(site)
-        if amax is None:
-            yield Fault(
-                packed.input_scale,
-                f"{value:.6g}, and the record has no amax for '{site}'",
-                "a scale from data",
-                "calibrate with conversations that reach this layer, then pack again",
-            )
+        try:
+            wanted = float(site_scale(site, record))
+        except NonFiniteAmax as error:
+            fix = f"{error.fix}, then pack again"
+            yield Fault(packed.input_scale, f"{value:.6g}, and {error.found}", error.expected, fix)
             continue
-        with np.errstate(all="ignore"):
-            wanted = float(np.float32(amax) / np.float32(SCALE_DIVISOR))
         if value != wanted:
             ratio = f", {value / wanted:.4g} times the record's" if wanted > 0 else ""
             yield Fault(
                 packed.input_scale,
                 f"{value:.9g}{ratio}",
-                f"{wanted:.9g}: the recorded amax {amax:.6g} / {SCALE_DIVISOR:.0f}",
+                f"{wanted:.9g}: the recorded amax {record.input_amax[site]:.6g} / {SCALE_DIVISOR:.0f}",
                 "write the recorded scale, or pack again with this record",
             )
 

@@ -19,12 +19,6 @@ SUITE = ["-p", "no:cacheprovider", "--pyargs", "pytest_q3omni.conformance"]
 FULL = all(find_spec(name) is not None for name in ("torch", "transformers", "PIL", "soundfile"))
 
 
-@pytest.fixture(autouse=True)
-def outside_workers(monkeypatch):
-    """pytest-benchmark looks for xdist in the environment, where an outer run with workers leaves its name."""
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-
-
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory):
     """A user's pair: copies of the tiny one under other names."""
