@@ -299,7 +299,7 @@ def _samples_failed(failures: dict[str, str], total: int, tolerate: int, when: s
     ]
     if len(causes) > _SHOWN:
         shown.append(f"and {len(causes) - _SHOWN} more causes")
-    listed = f" {shown[0]}" if len(shown) == 1 else "".join(f"\n  - {line}" for line in shown) + "\n "
+    listed = f" {shown[0]}" if len(shown) == 1 else "".join(f"\n  - {line}" for line in shown)
     forward = any("_forward_unimplemented" in cause or 'missing the required "forward"' in cause for cause in causes)
     return SamplesFailed(
         f"{len(failures)} of {total} samples failed {when}:{listed}",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.errors import CheckpointError, Inconsistent, Unreadable
+from pytest_q3omni.errors import CheckpointError, Inconsistent, InvalidRequest, Unreadable
 from pytest_q3omni.omni.config import read_json
 from pytest_q3omni.omni.naming import is_fused_expert_file
 from pytest_q3omni.omni.safetensors_file import Entry, read_header
@@ -141,6 +141,7 @@ def scan(path: Path) -> Checkpoint:
     Raises:
         Unreadable: no such directory, or no readable config.json (nothing to judge then).
     """
+    _refuse_address(path)
     if not path.is_dir():
         raise Unreadable(
             "no such directory" if not path.exists() else "not a directory",
@@ -185,15 +186,17 @@ def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str
 def _weight_files(path: Path, index: Mapping[str, str] | None, problems: list[CheckpointError]) -> list[Path]:
     """All shards in the directory, and those that only the index knows; links may not leave the checkpoint."""
     listed = set() if index is None else set(index.values())
+    present = {file.name for file in path.glob("*.safetensors")}
     chosen = []
-    for name in sorted(listed | {file.name for file in path.glob("*.safetensors")}):
+    for name in sorted(listed | present):
         file = path / name
         if Path(name).name != name or not _inside(file, path):
             fix = "replace the link by the file; a checkpoint must not reach outside itself"
             problems.append(Inconsistent("leaves the checkpoint's directory", where=str(file), fix=fix))
         elif not _exists(file):
             fix = f"copy {name} into the checkpoint, or write the index again"
-            problems.append(Unreadable("named by the index, does not exist", where=str(file), fix=fix))
+            found = "a link to nowhere" if name in present else "named by the index, does not exist"
+            problems.append(Unreadable(found, where=str(file), fix=fix))
         else:
             chosen.append(file)
     return chosen
@@ -236,12 +239,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _refuse_address(path: Path) -> None:
+    """A clear word for addresses, which a Path mangles: only directories on this machine are read."""
+    scheme = path.parts[0] if path.parts else ""
+    if scheme.endswith(":") and len(scheme) > 2:  # a Windows drive has one letter
+        fix = "download it and name its directory"
+        raise InvalidRequest(f"an address ({scheme}//)", where=str(path), expected="a local directory", fix=fix)
+
+
 def source_tensors(path: Path) -> tuple[Mapping[str, Any], list[TensorInfo]]:
     """Config and tensors of SRC: a directory (its headers), a directory with a config alone, or a config file.
 
     Raises:
         Unreadable, Inconsistent: as `open_checkpoint`; or the config is not Qwen3-Omni's.
     """
+    _refuse_address(path)
     if path.is_dir() and (any(path.glob("*.safetensors")) or (path / INDEX).exists()):
         checkpoint = open_checkpoint(path)
         return checkpoint.config, checkpoint.tensors

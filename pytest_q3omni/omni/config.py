@@ -34,7 +34,7 @@ def read_json(file: Path, *, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
             raise Unreadable(f"{size} bytes", where=str(file), expected=f"at most {limit}", fix="check the file")
         value = json.loads(file.read_bytes().decode("utf-8"))  # no byte order mark: transformers refuses it, too
     except OSError as error:
-        fix = "check the path; a checkpoint is a Hugging Face directory"
+        fix = "check the path and its permissions"
         raise Unreadable(error.strerror or str(error), where=str(file), expected="a readable file", fix=fix) from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not valid JSON ({error})", where=str(file), fix="copy or download it again") from error

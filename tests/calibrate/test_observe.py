@@ -261,8 +261,13 @@ def test_a_failed_sample_is_not_covered(record, plan, conversations):
     assert found.input_amax == record.input_amax
 
 
-def loud_and_late(bad, message, calls):
-    """A step that sends one conversation through all layers, ten times as loud, and then fails; preflight passes."""
+@pytest.mark.parametrize("factor", [10.0, math.nan])
+def test_a_sample_that_fails_after_its_forward_leaves_no_amax(record, plan, conversations, factor):
+    """Preflight passes; quantized, one conversation runs through all layers, louder (or NaN) before it fails."""
+    from pytest_q3omni.engines.transformers import conversation_inputs
+    from pytest_q3omni.omni.processor import load_processor
+
+    bad, calls = conversation_inputs(load_processor(SOURCE), conversations[9])["input_ids"], []
 
     def step(model, inputs):
         quantized = any("quantizer" in name for name, _ in model.named_modules())
@@ -270,44 +275,59 @@ def loud_and_late(bad, message, calls):
             return thinker_step(model, inputs)
         calls.append(1)
         norms = [layer.input_layernorm.weight for layer in model.thinker.model.layers]
-        for norm in norms:
-            norm.data *= 10
-        thinker_step(model, inputs)
-        for norm in norms:
-            norm.data /= 10
-        raise RuntimeError(message)
+        before = [norm.data.clone() for norm in norms]
+        try:
+            for norm in norms:
+                norm.data *= factor
+            thinker_step(model, inputs)
+        finally:
+            for norm, values in zip(norms, before, strict=True):
+                norm.data.copy_(values)
+        raise RuntimeError("late")
 
-    return step
-
-
-def test_a_sample_that_fails_after_its_forward_leaves_no_amax(record, plan, conversations):
-    from pytest_q3omni.engines.transformers import conversation_inputs
-    from pytest_q3omni.omni.processor import load_processor
-
-    calls = []
-    bad = conversation_inputs(load_processor(SOURCE), conversations[9])["input_ids"]
-    step = loud_and_late(bad, "late", calls)
     found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
     assert calls == [1]
-    assert [failure.cause for failure in found.failures] == ["RuntimeError: late"]
+    assert [failure.sample for failure in found.failures] == [conversations[9].id]
+    assert (found.failures[0].cause == "RuntimeError: late") == math.isfinite(factor)
     assert found.input_amax == record.input_amax
 
 
-def test_nan_of_a_tolerated_sample_leaves_no_amax(record, plan, conversations):
-    """ModelOpt itself stops at NaN, wherever it finds it."""
-    from pytest_q3omni.engines.transformers import conversation_inputs
-    from pytest_q3omni.omni.processor import load_processor
-
-    bad = conversation_inputs(load_processor(SOURCE), conversations[9])["input_ids"]
-
+def test_nan_logits_of_a_tolerated_sample_are_its_cause(record, plan, conversations):
     def step(model, inputs):
+        step.calls += 1
         output = thinker_step(model, inputs)
-        if torch.equal(inputs["input_ids"], bad):
+        if step.calls == 3 + 10:
             output.logits[0, 0, 0] = math.nan
         return output
 
+    step.calls = 0  # one of each kind, then all
     found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
+    assert [failure.sample for failure in found.failures] == [conversations[9].id]
     assert "NaN or Inf among the model's logits" in found.failures[0].cause
+    assert found.input_amax == record.input_amax
+
+
+def test_an_engine_error_with_a_new_failure_runs_again(record, plan, conversations, monkeypatch):
+    """NaN that a tolerated sample left in a quantizer may stop ModelOpt when all samples are through."""
+    quantize, calls = observe.modelopt.fake_quantize, []
+
+    def stumbling(model, plan, loop, **options):
+        model = quantize(model, plan, loop, **options)
+        calls.append(1)
+        if len(calls) == 1:
+            raise EngineError("NaN in a quantizer")
+        return model
+
+    def step(model, inputs):
+        step.calls += 1
+        if step.calls == 3 + 10:
+            raise RuntimeError("late")
+        return thinker_step(model, inputs)
+
+    step.calls = 0
+    monkeypatch.setattr(observe.modelopt, "fake_quantize", stumbling)
+    found = run_calibration(SOURCE, plan, conversations[:10], step=step, tolerate_failures=1)
+    assert len(calls) == 2
     assert found.input_amax == record.input_amax
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pytest_q3omni.errors import Inconsistent, Unreadable
+from pytest_q3omni.errors import Inconsistent, InvalidRequest, Unreadable
 from pytest_q3omni.omni.checkpoint import INDEX, open_checkpoint, scan, source_tensors
 from pytest_q3omni.omni.safetensors_file import layout, nbytes
 from pytest_q3omni.omni.stages import expected_tensors
@@ -154,3 +154,27 @@ def test_the_fingerprint_follows_config_and_headers_not_their_order(sharded: Pat
     assert open_checkpoint(sharded).fingerprint() == before
     write_shard(sharded / "model.safetensors", [TensorInfo(name, "BF16", (4, 2)) for name in ("b.weight", "a.weight")])
     assert open_checkpoint(sharded).fingerprint() != before
+
+
+def test_an_address_is_no_directory() -> None:
+    for read in (scan, source_tensors):
+        with pytest.raises(InvalidRequest, match=r"an address \(hf://\).*download it"):
+            read(Path("hf://Qwen/Qwen3-Omni-30B-A3B-Instruct"))
+
+
+def test_a_link_to_nowhere_and_a_pointer_are_told_from_weights(sharded: Path) -> None:
+    first, second = sorted(sharded.glob("*.safetensors"))
+    first.unlink()
+    first.symlink_to(sharded / "gone.safetensors")
+    second.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5000000000\n")
+    found = [problem.found for problem in scan(sharded).problems]
+    assert found == ["a link to nowhere", "a git-lfs pointer, not the weights"]
+
+
+def test_a_fine_tune_has_the_same_fingerprint_and_another_sample(sharded: Path) -> None:
+    before = open_checkpoint(sharded)
+    sample = before.weights_sample()
+    write_shard(sharded / "model-00001-of-00002.safetensors", [TensorInfo("a.weight", "BF16", (2, 4))], fill=9)
+    after = open_checkpoint(sharded)
+    assert after.fingerprint() == before.fingerprint()
+    assert after.weights_sample() != sample

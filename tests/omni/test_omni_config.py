@@ -60,7 +60,7 @@ def test_the_hubs_spelling_loads_in_transformers() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", '{"a":' * 5000 + "1" + "}" * 5000, '{"a":' * 200 + "1" + "}" * 200]
+    "text", ["", "{", "[]", "3", "null", "\ufeff{}", '{"a":' * 5000 + "1" + "}" * 5000, '{"a":' * 200 + "1" + "}" * 200]
 )
 def test_json_that_is_no_sane_object_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config.json"

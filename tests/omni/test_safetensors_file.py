@@ -79,6 +79,9 @@ LIES = {
     "starts late": (claim(shape=(32,), offsets=(32, 64)), "leaves a gap after the header"),
     "ends early": (claim(shape=(32,), offsets=(0, 32)), "end at byte"),
     "reaches past the file": (claim(shape=(128,), offsets=(0, 128)), "end at byte"),
+    "half a character": (b'{"\\ud800":{"dtype":"U8","shape":[64],"data_offsets":[0,64]}}', "malformed entry"),
+    "metadata of numbers": ({"__metadata__": {"format": 5}, **claim()}, "__metadata__ is no map of texts"),
+    "metadata no map": ({"__metadata__": [], **claim()}, "__metadata__ is no map of texts"),
     "overlap": (
         {"a": claim()["weight"], "b": {"dtype": "U8", "shape": [32], "data_offsets": [32, 64]}},
         "'b' overlaps 'a'",

@@ -303,6 +303,17 @@ def test_the_config_is_the_sources_with_the_plans_declaration(tmp_path: Path) ->
     assert set(block["quantized_layers"]) == {f"thinker.model.layers.{layer}.mlp.experts" for layer in (0, 1)}
 
 
+def test_a_field_that_engines_read_and_transformers_leaves_out_is_written(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(checkpoint_path(), source)
+    config = json.loads((source / "config.json").read_text())
+    assert config["thinker_config"]["text_config"].pop("tie_word_embeddings") is False
+    (source / "config.json").write_text(json.dumps(config))
+    write(tmp_path / "out", source)
+    made = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert made["thinker_config"]["text_config"]["tie_word_embeddings"] is False
+
+
 def test_provenance_names_every_file_by_its_hash(tmp_path: Path) -> None:
     import hashlib
 

@@ -134,9 +134,9 @@ def test_a_file_system_without_locks_is_our_error(tmp_path, monkeypatch, error, 
         raise error
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(Unwritable, match=rf"{found}; expected a directory that can be written\. Fix: .*--q3omni-cache"):
-        with locked(tmp_path / "some.lock"):
-            pass
+    expected = rf"{found}; expected a directory that can be written\. Fix: .*--q3omni-cache"
+    with pytest.raises(Unwritable, match=expected), locked(tmp_path / "some.lock"):
+        pytest.fail("locked")
 
 
 def test_without_an_option_the_cache_is_the_users(tmp_path):

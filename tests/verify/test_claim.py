@@ -44,7 +44,8 @@ def test_patterns_match_whole_names() -> None:
     assert covered("thinker.visual*") == {"thinker.visual.blocks.0.attn.qkv"}
     assert covered("visual*") == set()
     assert covered("*.layers.?.mlp.gate") == {f"thinker.model.layers.{layer}.mlp.gate" for layer in (1, 2)}
-    assert covered("*") == set(MODULES)
+    assert covered("*") == covered("**") == set(MODULES)
+    assert covered("[!x]lm_head") == covered("[!x]" + MODULES[0]) == set()
 
 
 def test_fused_names_count() -> None:
@@ -78,6 +79,14 @@ def test_a_claim_with_a_fault_is_not_used() -> None:
     assert not Claim(Declared(faults=(fault,)), LINEARS).usable
     assert Claim(Declared(faults=(("quantized_layers.a.quant_algo", "X", "Y", "Z"),)), LINEARS).usable
     assert not Claim(Declared(ignore=("a",) * 30_001), LINEARS).usable
+
+
+def test_patterns_are_bounded_and_prefixes_are_none() -> None:
+    patterns = tuple(f"*.{number}" for number in range(1_001))
+    assert not Claim(Declared(ignore=patterns), LINEARS).usable
+    assert Claim(Declared(ignore=(*patterns[1:], *patterns[1:])), LINEARS).usable
+    assert Claim(Declared(ignore=("*a***", "*a*", "*a*")), LINEARS).entries == ("*a*",)
+    assert Claim(Declared(ignore=tuple(f"{number}*" for number in range(1_001))), LINEARS).usable
 
 
 def test_names_around_a_module() -> None:

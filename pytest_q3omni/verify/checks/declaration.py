@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pytest_q3omni.layouts import layout_names
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
-from pytest_q3omni.verify.claim import MOST_IGNORED
+from pytest_q3omni.verify.claim import MOST_IGNORED, MOST_PATTERNS
 from pytest_q3omni.verify.subject import Subject
 
 _PLACE = f"{CONFIG_JSON}.quantization_config"
@@ -40,11 +40,11 @@ def _find(subject: Subject) -> Iterator[Fault]:
         return
     for where, found, expected, fix in subject.known_layout.declared(subject.block).faults:
         yield Fault(f"{_PLACE}.{where}", found, expected, fix, blames=_modules(where, subject))
-    if subject.claim is not None and len(subject.claim.declared.ignore) > MOST_IGNORED:
+    if subject.claim is not None and not subject.claim.short:
         yield Fault(
             f"{_PLACE}.ignore",
             f"{len(subject.claim.declared.ignore):,} entries",
-            f"at most {MOST_IGNORED:,}",
+            f"at most {MOST_IGNORED:,}, {MOST_PATTERNS:,} of them with wildcards inside",
             "name whole families with a pattern, such as `thinker.visual*`",
         )
 

@@ -26,7 +26,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         return
     others = cache(lambda: _others(subject, claim))  # built for the first entry that needs it, and once: it is large
     idle = 0
-    for entry in dict.fromkeys(claim.declared.ignore):
+    for entry in claim.entries:
         covered = dict.fromkeys(claim.covered(entry))
         packed = [module for module in covered if module in subject.packed and module not in subject.broken]
         if packed:
