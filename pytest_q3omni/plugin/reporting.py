@@ -12,6 +12,7 @@ import pytest
 
 from pytest_q3omni import assertions
 from pytest_q3omni.plugin import workers
+from pytest_q3omni.plugin.options import REPORT
 from pytest_q3omni.records import CalibrationRecord, Facts, Finding, Judgement, StageSize, Verdict
 from pytest_q3omni.schema import SCHEMA, judgement_json
 
@@ -41,13 +42,21 @@ class Reporting:
         self._judged += map(_from_json, getattr(node, "workeroutput", {}).get(_SENT, ()))
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
-        """A worker sends its judgements on; the process that prints writes the file."""
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A worker sends its judgements on; the process that prints writes the file.
+
+        A report that was asked for and cannot be written is no success, and must not hide the failures either.
+        """
         outgoing = workers.output(self._config)
         if outgoing is not None:
             outgoing[_SENT] = [judgement_json(judgement) for judgement in self._judged]
         else:
-            self._outcome = self._write(merged(self._judged))
+            try:
+                self._outcome = self._write(merged(self._judged))
+            except OSError as error:
+                fix = f"Fix: give {REPORT} a path that can be written"
+                self._outcome = [f"ERROR: {error.filename or self._file}: {error.strerror}: no report. {fix}"]
+                session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
 
     def _write(self, judgements: list[Judgement]) -> list[str]:
         """One JSON file for all, or a page for each; says what is where."""

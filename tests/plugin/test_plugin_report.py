@@ -89,3 +89,12 @@ def test_of_two_judgements_the_one_that_checked_more_counts(judgement):
     assert reporting.merged([judgement, more]) == [more]
     later = replace(judgement, tensor_errors={"a": (0.1, 0.1)})
     assert reporting.merged([judgement, later]) == [later], "of equals the last"
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence_and_no_success(pytester, tiny_cache):
+    (pytester.path / "file").write_text("in the way")
+    result = run(pytester, tiny_cache, "--q3omni-report=file/report.json")
+    result.assert_outcomes(passed=4)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["q3omni: ERROR: */file*: no report. Fix: give --q3omni-report a path *"])
+    assert "Traceback" not in result.stdout.str()
