@@ -15,6 +15,10 @@ TEMPLATE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 VIDEO_PROCESSOR, GENERATION = "video_preprocessor_config.json", "generation_config.json"
 _MOST_TEXT = 16_000_000
+SECTIONS = {"image_processor": (), "feature_extractor": (), "video_processor": (VIDEO_PROCESSOR,)}
+"""Section of processor_config.json -> files beside preprocessor_config.json that come before that one without it."""
+_DERIVED = {"n_samples", "nb_max_frames", "size", "processor_class"}
+_EDGES = {"shortest_edge": "min_pixels", "longest_edge": "max_pixels"}
 
 
 class Companions:
@@ -48,6 +52,17 @@ class Companions:
         except OSError:
             return None
 
+    def processor(self, section: str) -> Mapping[str, Any]:
+        """What transformers 5 takes for one part of the processor: the nested section of processor_config.json, or else
+        the older files. In one spelling: pixels instead of edges, no values that are computed from others.
+        """
+        content = self.json(PROCESSORS[1]) or {}
+        nested = content.get(section)
+        if isinstance(nested, Mapping):
+            return _one_spelling(nested)
+        files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
+        return _one_spelling(next((found for found in files if found is not None), content))
+
     def tokens(self) -> dict[str, dict[str, tuple[int, bool]]]:
         """File -> token -> (id, special), of every tokenizer file that is there.
 
@@ -74,6 +89,14 @@ class Companions:
             if isinstance(template, str):
                 found[name] = template
         return found
+
+
+def _one_spelling(content: Mapping[str, Any]) -> dict[str, Any]:
+    size = content.get("size")
+    edges = size if isinstance(size, Mapping) else {}
+    pixels = {name: edges[edge] for edge, name in _EDGES.items() if edge in edges}
+    own = {key: value for key, value in content.items() if key not in _DERIVED and not key.endswith("_type")}
+    return pixels | {key: value for key, value in own.items() if value is not None}
 
 
 _Tokens = Iterator[tuple[str, tuple[int, bool]]]

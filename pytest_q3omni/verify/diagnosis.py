@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _FITS = 0.15  # relative error of a sound tensor is 0.1, and a little more where a few rows are looked at
+_SAME_SCALE = 0.05
 _ROWS = 64
 _CANDIDATES = 4096  # other tensors whose first row is compared
 
@@ -72,7 +73,8 @@ def likely_cause(subject: Subject, packed: Packed, weight: Weight, values: Value
                 return said
         factor = _factor(wanted, part)
         if factor:
-            return f"All values are {factor:.3g} times too large: the global scale"
+            size = f"{factor:.3g} times too large" if factor > 1 else f"{1 / factor:.3g} times too small"
+            return f"All values are {size}: the global scale"
         return _another(subject, packed, part)
 
 
@@ -108,7 +110,8 @@ def _rolled_rows(scales: Any, shift: int) -> Any:
 
 
 def _factor(wanted: Floats, part: Values) -> float:
-    """By what factor all values are too large; 0 where scaling alone does not help."""
+    """By what factor all values are too large; 0 where it is near 1, or scaling leaves most of the error: one damaged
+    block in a sound tensor is no matter of scale."""
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import unpack_tensor
@@ -116,8 +119,10 @@ def _factor(wanted: Floats, part: Values) -> float:
     stored = unpack_tensor(part)
     square = float((stored * stored).sum())
     scale = float((stored * wanted).sum()) / square if square else 0.0
-    fits = scale != 0 and np.isfinite(scale) and _error(wanted, stored * np.float32(scale)) < _FITS
-    return 1 / scale if fits else 0.0
+    if scale <= 0 or not np.isfinite(scale) or abs(1 / scale - 1) <= _SAME_SCALE:
+        return 0.0
+    rescaled = _error(wanted, stored * np.float32(scale))
+    return 1 / scale if rescaled < min(_FITS, _error(wanted, stored) / 2) else 0.0
 
 
 def _another(subject: Subject, packed: Packed, part: Values) -> str:

@@ -21,8 +21,8 @@ _SCALES = ("k_scale", "v_scale", "pre_quant_scale")
 def facts(subject: Subject) -> Facts:
     """Parameters, bytes and ratios. A packed weight counts out * in parameters, scales count none.
 
-    The compression ratio compares with the source over the stages that both have; without a source, with 2 bytes for
-    each parameter.
+    The compression ratio compares with the source over the stages that both have; without a source, or a common
+    stage, with 2 bytes for each parameter.
     """
     here = _sizes(subject.checkpoint, subject.suffixes)
     there = {} if subject.source is None else _sizes(subject.source, subject.suffixes)
@@ -31,7 +31,7 @@ def facts(subject: Subject) -> Facts:
         for name, (parameters, stored, packed) in here.items()
     }
     plan = list(planned(subject))
-    shared = [size for name, size in sizes.items() if name in there or not there]
+    shared = [size for name, size in sizes.items() if name in there] or list(sizes.values())
     parameters, stored = (
         sum(size.parameters for size in sizes.values()),
         sum(size.tensor_bytes for size in sizes.values()),

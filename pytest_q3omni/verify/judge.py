@@ -81,6 +81,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
             if kinds[kind] <= SHOWN:
                 yield finding
         yield from (_and_more(last[kind], count - SHOWN) for kind, count in kinds.items() if count > SHOWN)
+    subject.progress("checks", len(checks()), len(checks()))
 
 
 def _run(check: Check, subject: Subject) -> Iterator[Finding]:
@@ -129,6 +130,8 @@ def _missing(name: str, subject: Subject) -> str:
     if name == "faithful" and subject.source is None:
         return "needs the source: pass the original checkpoint"
     if name == "calibrated" and subject.record is None:
+        if not subject.packed:
+            return "no module was recognised as packed, so there is no input scale to ask about"
         quantized = any(subject.numerics(packed) == "w4a4" for packed in subject.packed.values())
         need = "needs the calibration record: pass its directory"
         return need if quantized else f"no activation is quantized, so nothing was calibrated; {need}"
@@ -136,6 +139,9 @@ def _missing(name: str, subject: Subject) -> str:
         return "part of the weights cannot be read; see the findings"
     if name == "faithful" and name not in subject.notes:
         return "nothing is left to compare: see the findings"
+    if name == "faithful" and subject.uncompared:
+        count = _count(subject.uncompared, "tensor")
+        return f"{count} could not be compared, for other faults: see the findings; {subject.notes[name]}"
     return ""
 
 

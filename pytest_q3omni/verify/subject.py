@@ -48,6 +48,7 @@ class Subject:
     broken: tensors' modules, files and config fields that a check has reported as errors; later checks leave them
     alone. partial: part of the weights cannot be read and no index says what was in it, so nothing counts as missing.
     record_fault: why the checkpoint's own record cannot be read; `record` is None then.
+    uncompared: tensors that the faithful checks left out, since they are missing or were reported.
     notes: verdict -> what a passing check wants to say. tensor_errors: codes tensor -> (relative error, worst
     block's).
     """
@@ -65,6 +66,7 @@ class Subject:
         self.record_fault = record_fault
         self.broken: set[str] = set()
         self.partial = False
+        self.uncompared = 0
         self.notes: dict[str, str] = {}
         self.tensor_errors: dict[str, tuple[float, float]] = {}
         self.config_fault: Inconsistent | None = None

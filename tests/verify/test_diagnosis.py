@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from _checkpoint_edit import EXPERT, LAYER, OTHER_LAYER
+from _checkpoint_edit import EXPERT, LAYER, OTHER_LAYER, read, scaled, write
 from sound_checkpoints import SoundCheckpoint, judged, load_fault
 
 pytestmark = pytest.mark.tiny
@@ -31,3 +31,20 @@ def test_the_cause_is_named(name: str, sound: SoundCheckpoint, tmp_path: Path) -
     fault.break_(directory)
     first = next(finding for finding in judged(directory).findings if finding.check == "packed-weights")
     assert CAUSES[name] in first.found
+
+
+def test_one_damaged_block_is_no_matter_of_scale(sound: SoundCheckpoint, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(sound("nvfp4-default"), tmp_path / "checkpoint"))
+    codes = read(directory, f"{EXPERT}.down_proj.weight")
+    codes[0, 0] ^= 0x88
+    codes[0, 1] ^= 0x44
+    write(directory, {f"{EXPERT}.down_proj.weight": codes})
+    first = next(finding for finding in judged(directory).findings if finding.check == "packed-weights")
+    assert "the global scale" not in first.found
+
+
+def test_too_small_is_said(sound: SoundCheckpoint, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(sound("nvfp4-default"), tmp_path / "checkpoint"))
+    scaled(directory, [f"{EXPERT}.down_proj.weight_scale_2"], 0.5)
+    first = next(finding for finding in judged(directory).findings if finding.check == "packed-weights")
+    assert "times too small: the global scale" in first.found

@@ -217,3 +217,31 @@ def test_header_checks_load_no_kernels(sound: SoundCheckpoint) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_was_not_compared_is_counted(broken: Path) -> None:
+    """A tensor that another check reported is left out of the comparison, so `faithful` does not pass over it."""
+    write(broken, {f"{EXPERT}.down_proj.input_scale": np.array(0, np.float32)})
+    faithful = judged(broken).verdict("faithful")
+    assert faithful.state == "not checked"
+    assert "1 tensor could not be compared" in faithful.why
+    assert "55 of 56 packed tensors" in faithful.why
+    assert "1 not compared: see the findings" in faithful.why
+
+
+def test_ratio_without_a_common_stage(broken: Path) -> None:
+    """ModelOpt's export of the thinker alone, without its prefix: 2 bytes for each parameter, not 0.00."""
+    entries = scan(broken).entries
+    gone = dict.fromkeys(name for name in entries if not name.startswith("thinker.model."))
+    names = [name for name in entries if name.startswith("thinker.model.")]
+    renamed = {name.removeprefix("thinker."): read(broken, name) for name in names}
+    write(broken, {**gone, **dict.fromkeys(names), **renamed})
+    judgement = judged(broken, ("source",))
+    assert judgement.facts.compression_ratio > 1
+    assert "no module was recognised as packed" in judgement.verdict("calibrated").why
+
+
+def test_progress_reaches_its_end(sound: SoundCheckpoint) -> None:
+    told: list[tuple[str, int, int]] = []
+    judge(sound("nvfp4-default"), progress=lambda *what: told.append(what))
+    assert told[-1][1] == told[-1][2]

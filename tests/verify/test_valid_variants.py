@@ -217,6 +217,50 @@ def test_tokenizer_as_transformers_5_saves_it(copy: Callable[..., Path]) -> None
     passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
 
 
+def test_vocabulary_and_merges_without_tokenizer_json(copy: Callable[..., Path]) -> None:
+    """Legal, with a source and without: the hub's own files."""
+    directory = copy()
+    (directory / "tokenizer.json").unlink()
+    passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
+    passes(judged(directory, ()), "packed", "consistent")
+
+
+def test_special_tokens_as_transformers_5_saves_them(copy: Callable[..., Path]) -> None:
+    """The list is called `extra_special_tokens` there, and the names lie in `model_specific_special_tokens`."""
+
+    def change(content: dict) -> None:
+        content["model_specific_special_tokens"] = content["extra_special_tokens"]
+        content["extra_special_tokens"] = content.pop("additional_special_tokens")
+
+    directory = copy()
+    edit_json(directory, "tokenizer_config.json", change)
+    judgement = judged(directory)
+    passes(judgement, "packed", "consistent", "faithful", "calibrated")
+    assert not [finding for finding in judgement.findings if finding.check == "companions"]
+
+
+def test_config_with_model_types_left_empty(copy: Callable[..., Path]) -> None:
+    """`AutoConfig.save_pretrained` of transformers 5."""
+    directory = copy()
+    edit_json(directory, "config.json", lambda config: config["talker_config"].update(model_type=""))
+    passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_processor_sections_as_transformers_5_saves_them(beside: bool, copy: Callable[..., Path]) -> None:
+    """Edges instead of pixels, and lengths computed again from `chunk_length`; the older file may stay beside it."""
+    directory = copy()
+    content = json.loads((directory / "preprocessor_config.json").read_text())
+    image = {key: value for key, value in content.items() if key not in ("min_pixels", "max_pixels")}
+    image["size"] = {"shortest_edge": content["min_pixels"], "longest_edge": content["max_pixels"]}
+    sound = {**content, "chunk_length": 30, "n_samples": 480000, "nb_max_frames": 3000}
+    nested = {"image_processor": image, "feature_extractor": sound, "video_processor": image}
+    (directory / "processor_config.json").write_text(json.dumps(nested))
+    if not beside:
+        (directory / "preprocessor_config.json").unlink()
+    passes(judged(directory), "packed", "consistent", "faithful", "calibrated")
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A copy of the original, to be changed."""

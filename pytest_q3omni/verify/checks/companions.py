@@ -3,8 +3,9 @@
 A processor with another `longest_edge` or sampling rate changes what the model sees and how much memory it takes
 (vllm#46268 took 52 GiB). Files are compared by value: a release that writes a default out, or leaves a key away, is a
 warning; a value that changed is an error. vocab.json, merges.txt and the like may be missing beside a tokenizer.json,
-which holds them. Files that no loader reads (ModelScope's `configuration.json`, a `trainer_state.json`) are nobody's
-loss and not looked at.
+which holds them, and it beside both. A `processor_config.json` overrides `preprocessor_config.json` in transformers 5,
+so where only one side has it, what takes effect is compared. Files that no loader reads (ModelScope's
+`configuration.json`, a `trainer_state.json`) are nobody's loss and not looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pytest_q3omni.verify.companions import (
     GENERATION,
     MERGES,
     PROCESSORS,
+    SECTIONS,
     SPECIAL,
     TEMPLATE,
     TEMPLATE_JSON,
@@ -45,6 +47,8 @@ _REPLACED = {
     PROCESSORS[1]: PROCESSORS[0],
     VIDEO_PROCESSOR: PROCESSORS[1],
 }
+_NAMED = ("extra_special_tokens", "model_specific_special_tokens")  # 4.57's and 5's name for {attribute: token}
+_LISTED = ("additional_special_tokens", "extra_special_tokens")  # and for the list of the others
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
@@ -57,15 +61,61 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 "one beside the weights",
                 "copy preprocessor_config.json from the original model",
             )
+        if not here.has(TOKENIZER_CONFIG) and subject.sound(TOKENIZER_CONFIG):
+            yield Fault(
+                TOKENIZER_CONFIG,
+                "missing: the processor cannot be loaded",
+                "one beside the weights",
+                f"copy {TOKENIZER_CONFIG} from the original model",
+            )
         return
     there = Companions(subject.source.path)
     for name in filter(there.has, _COMPARED):
         fix = f"copy {name} from the source"
         if not here.has(name):
-            if not (name in _REPLACED and here.has(_REPLACED[name])) and subject.sound(name):
+            if not _replaced(name, here) and subject.sound(name):
                 yield Fault(name, "missing", "the file that the source has", fix)
         elif subject.sound(name):
             yield from _compare(name, here, there, fix)
+    if here.has(PROCESSORS[1]) != there.has(PROCESSORS[1]):
+        yield from _effective(here, there)
+
+
+def _replaced(name: str, here: Companions) -> bool:
+    """True where another file holds what the missing one held."""
+    if name == TOKENIZER:
+        return here.has(VOCAB) and here.has(MERGES)
+    return name in _REPLACED and here.has(_REPLACED[name])
+
+
+def _effective(here: Companions, there: Companions) -> Iterator[Fault]:
+    """One fault for each part of the processor that reads another value than the source's does."""
+    place = PROCESSORS[1] if here.has(PROCESSORS[1]) else PROCESSORS[0]
+    for section in SECTIONS:
+        found = _differences(here.processor(section), there.processor(section), "")
+        changed = [each for each in found if each[1] is not _NOTHING and each[2] is not _NOTHING]
+        if changed:
+            key, mine, theirs = changed[0]
+            more = f" and {len(changed) - 1} more fields" if len(changed) > 1 else ""
+            fix = f"remove {PROCESSORS[1]} and copy the processor's files from the source"
+            yield Fault(
+                place, f"{section}.{key} takes effect as {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix
+            )
+
+
+def _special_tokens(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A tokenizer config with its special tokens spelled as transformers 5 does, lists in order of the alphabet."""
+    result = {key: value for key, value in content.items() if key not in {*_NAMED, *_LISTED}}
+    for new, olds, kind in ((_NAMED[1], _NAMED, Mapping), (_LISTED[1], _LISTED, list)):
+        given = [content[old] for old in olds if isinstance(content.get(old), kind) and content[old]]
+        if given:
+            result[new] = given[0] if kind is Mapping else sorted(map(_content, given[0]))
+    return result
+
+
+def _content(token: Any) -> str:
+    """The text of a token that is written out as text or as an object."""
+    return str(token.get("content") if isinstance(token, Mapping) else token)
 
 
 def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterator[Fault]:
@@ -79,6 +129,8 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
     if left is None:
         yield Fault(name, here.unreadable[name].found, "a readable JSON file", fix)
         return
+    if name == TOKENIZER_CONFIG:
+        left, right = _special_tokens(left), _special_tokens(right)
     differences = list(_differences(left, right, ""))
     changed = [found for found in differences if found[1] is not _NOTHING and found[2] is not _NOTHING]
     only = [place for place, mine, theirs in differences if mine is _NOTHING or theirs is _NOTHING]

@@ -35,8 +35,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
         identical += fault is None
         if fault is not None:
             yield fault
+    wanted = sum(subject.expected.get(tensor.name) is tensor for tensor in subject.implied.values())
+    left = wanted - len(kept)
+    subject.uncompared += left
     if kept:
-        subject.note("faithful", f"{identical:,} of {len(kept):,} unpacked tensors are identical to the source")
+        out = f"; {left:,} not compared: see the findings" if left else ""
+        subject.note("faithful", f"{identical:,} of {wanted:,} unpacked tensors are identical to the source{out}")
 
 
 def _comparable(subject: Subject, tensor: TensorInfo) -> bool:

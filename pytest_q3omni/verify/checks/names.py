@@ -1,7 +1,8 @@
 """Every tensor that the config implies is there, and no other.
 
 vLLM accepts without a word that an expert, a norm, lm_head or the whole talker is missing; an unknown name stops it
-(`There is no module or parameter named ...`).
+(`There is no module or parameter named ...`). A KV cache declared quantized without its scales is a warning: engines
+take 1 for them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from pytest_q3omni.omni.naming import is_fused_expert_file
 from pytest_q3omni.omni.stages import stage_of
-from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
 from pytest_q3omni.verify.claim import parents
 from pytest_q3omni.verify.subject import Subject
 
@@ -23,6 +24,10 @@ _RESTORE = "copy it from the source and pack again, or correct config.json"
 def _find(subject: Subject) -> Iterator[Fault]:
     if not subject.expected:
         return
+    if _declares_kv(subject) and not subject.partial and not any(name.endswith(_KV) for name in subject.entries):
+        place, found = f"{CONFIG_JSON}.quantization_config", "declares a quantized KV cache, and no scale is stored"
+        fix = "remove the KV cache's declaration, or calibrate its scales"
+        yield Fault(place, found, "k_scale and v_scale tensors", fix, "warning")
     missing = [] if subject.partial else [name for name in subject.expected if _absent(subject, name)]
     unexpected = [name for name in subject.entries if _unexpected(subject, name)]
     thinker = [name for name in missing if name.startswith("thinker.")]

@@ -42,6 +42,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if source is None:
         return
     groups = list(comparable(subject))
+    left = len(subject.packed) - sum(map(len, groups))
     total, done, exact, told = sum(map(len, groups)), 0, 0, 0
     other: list[Packed] = []
     buffers = Buffers()
@@ -71,7 +72,8 @@ def _find(subject: Subject) -> Iterator[Fault]:
             elif not same:
                 other.append(packed)
     yield from _not_nearest(subject, other, exact, total)
-    _note(subject, exact, total)
+    subject.uncompared += left
+    _note(subject, exact, total, left)
 
 
 def _group_scale(subject: Subject, group: tuple[Packed, ...], buffers: Buffers) -> np.float32:
@@ -134,16 +136,15 @@ def _not_nearest(subject: Subject, other: list[Packed], exact: int, total: int) 
             )
 
 
-def _note(subject: Subject, exact: int, total: int) -> None:
-    if total and exact == total:
+def _note(subject: Subject, exact: int, total: int, left: int) -> None:
+    if total and exact == total and not left:
         subject.note("faithful", f"all {total:,} packed tensors are exactly what packing the source gives")
     elif total:
         errors = [relative for relative, _ in subject.tensor_errors.values()]
-        subject.note(
-            "faithful",
-            f"{exact:,} of {total:,} packed tensors are exactly what packing the source gives; "
-            f"relative errors {min(errors):.4f} to {max(errors):.4f}",
-        )
+        span = f"; relative errors {min(errors):.4f} to {max(errors):.4f}" if errors else ""
+        out = f"; {left:,} not compared: see the findings" if left else ""
+        exactly = f"{exact:,} of {total + left:,} packed tensors are exactly what packing the source gives"
+        subject.note("faithful", f"{exactly}{span}{out}")
 
 
 CHECK = Check("packed-weights", "faithful", __doc__, _find, after=("kept-tensors",), needs="source")
