@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +52,18 @@ def user_data(home: Path) -> Path:
 
 def needs_torch() -> None:
     pytest.importorskip("torch", reason="needs the quantize extra: pip install 'pytest-q3omni[quantize]'")
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing can be written into shards meanwhile."""
+
+    def full(descriptor: int, content: object, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        yield
 
 
 def leftovers(home: Path, *expected: str) -> None:
@@ -103,13 +117,8 @@ def test_a_finished_calibration_survives_a_failed_packing(tmp_path: Path, monkey
     data.mkdir()
     file = user_data(data)
 
-    def full(descriptor: int, content: object, offset: int) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        with pytest.raises(Q3OmniError, match="No space left"):
-            api.quantize(TINY, tmp_path / "out", recipe="nvfp4-default", conversations=file)
+    with full_disk(monkeypatch), pytest.raises(Q3OmniError, match="No space left"):
+        api.quantize(TINY, tmp_path / "out", recipe="nvfp4-default", conversations=file)
     assert not (tmp_path / "out").exists()
 
     def forbidden(*arguments: object, **options: object) -> None:
@@ -153,13 +162,8 @@ def test_a_kept_calibration_is_not_taken_up_after_a_change(
     data.mkdir()
     file = user_data(data)
 
-    def full(descriptor: int, content: object, offset: int) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        with pytest.raises(Q3OmniError, match="No space left"):
-            api.quantize(source, tmp_path / "out", recipe="nvfp4-default", conversations=file)
+    with full_disk(monkeypatch), pytest.raises(Q3OmniError, match="No space left"):
+        api.quantize(source, tmp_path / "out", recipe="nvfp4-default", conversations=file)
     change(source, data)
     from pytest_q3omni.calibrate import observe
 
