@@ -8,7 +8,6 @@
       FormatError(ValueError)         values, shapes or dtypes that the number format cannot hold
       CalibrationError                calibration ran and its result must not be used
         SamplesFailed                 conversations that the model could not run
-        ExpertsUncovered              experts that saw too few tokens
         NonFiniteAmax                 a recorded amax that is NaN, Inf, zero or absent
       CheckpointError                 a directory that is not a usable checkpoint
         Unreadable                    a file that is missing, truncated or not what it claims
@@ -76,10 +75,6 @@ class CalibrationError(Q3OmniError):
 
 class SamplesFailed(CalibrationError):
     """Conversations that the model could not run, each named with its cause."""
-
-
-class ExpertsUncovered(CalibrationError):
-    """Experts that saw fewer tokens than asked for."""
 
 
 class NonFiniteAmax(CalibrationError):
