@@ -216,6 +216,114 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Divergence:
+    """Kullback-Leibler divergence of next-token distributions, over answer tokens, in nats.
+
+    mean, median, p99, p999, largest: of KL(reference || other) per token. error: standard error of the mean, with
+    conversations as the independent units (tokens of one answer are not). top1: share of tokens where both have the
+    same most likely next token.
+    """
+
+    conversations: int
+    tokens: int
+    mean: float
+    error: float
+    median: float
+    p99: float
+    p999: float
+    largest: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Does a checkpoint answer like its original: one modality ("text", "image", "audio", "speech"), one numerics.
+
+    divergence: KL(BF16 || checkpoint). plain: KL(BF16 || plain NVFP4), which is ModelOpt's fake quantization of the
+    same layers of the original. apart: KL(plain NVFP4 || checkpoint). repeat: KL(BF16 || BF16 computed another way),
+    what no quantization is to blame for. accuracy: share of answers of which every token is the most likely one, for
+    the checkpoint, the original, and plain NVFP4; of the conversations' own answers where they have one.
+    limit: largest mean of `divergence` that passes. needed_tokens: answer tokens for that limit to mean something.
+    """
+
+    modality: str
+    numerics: Numerics
+    divergence: Divergence
+    plain: Divergence
+    apart: Divergence
+    repeat: Divergence
+    accuracy: float
+    original_accuracy: float
+    plain_accuracy: float
+    limit: float
+    needed_tokens: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class InputRange:
+    """An input that is rounded to NVFP4: the largest |activation| that the file's scale holds, and the largest seen.
+
+    module: one packed module, or `layer.mlp.experts` projections as the file names them. seen: over the conversations
+    of this run, in BF16; of the whole layer where experts share their input.
+    """
+
+    module: str
+    holds: float
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSample:
+    """One spoken answer of both models, greedy. equal_codes: share of equal codes over the frames of the longer one.
+
+    snr: decibels of the original's waveform over the difference; None where the waveforms are equal (no difference).
+    """
+
+    conversation: str
+    modality: str
+    text: tuple[str, str]
+    frames: tuple[int, int]
+    equal_codes: float
+    snr: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechAgreement:
+    """How a checkpoint in one numerics speaks, against its original.
+
+    codebooks: KL(BF16 || checkpoint) per codebook of the codec, teacher-forced with the original's codes; the first is
+    the talker's, the others the code predictor's. spectrograms: "original" and "quantized" -> log-mel-spaced power in
+    decibels, rows from low to high frequency, columns in time, of the first sample; `spectrogram_seconds` long.
+    """
+
+    numerics: Numerics
+    codebooks: tuple[Divergence, ...]
+    samples: tuple[SpeechSample, ...]
+    spectrograms: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    spectrogram_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """All that `parity` says of a checkpoint beside its original. `verdict` is `agrees`, over all rows."""
+
+    original: str
+    quantized: str
+    device: str
+    versions: Mapping[str, str]
+    verdict: Verdict
+    agreements: tuple[Agreement, ...]
+    inputs: tuple[InputRange, ...] = ()
+    speech: tuple[SpeechAgreement, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict.state == "fail"
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A number that an assertion judged: name, value, bound, unit, and the parts it was computed from."""
 

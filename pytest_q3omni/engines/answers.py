@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.engines.transformers import conversation_inputs
+from pytest_q3omni.engines.transformers import Inputs, conversation_inputs
 from pytest_q3omni.errors import EngineError
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.omni.processor import quiet
@@ -41,6 +41,16 @@ class Logprobs:
     def of_answer(self) -> NDArray[np.float32]:
         """Log-probability of each token of the answer, (n,)."""
         return self.values[range(len(self.tokens)), self.tokens]
+
+
+@dataclass(frozen=True)
+class SpeechLogprobs:
+    """Teacher-forced log-probabilities of speech: codes int64 (codebooks, frames), and for each codebook values float32
+    (frames, its vocabulary). The first codebook is the talker's, the others are the code predictor's.
+    """
+
+    codes: NDArray[np.int64]
+    values: tuple[NDArray[np.float32], ...]
 
 
 def question(conversation: Conversation) -> Conversation:
@@ -93,9 +103,29 @@ def _codes_of(model: Any, speech: bool) -> Iterator[list[Any]]:
         del model.code2wav.chunked_decode  # the class's method shows again
 
 
-def logprobs(model: Any, processor: Any, conversation: Conversation, device: str) -> Logprobs:
-    """Log-probabilities at every token of the answer that the conversation ends with, its end of turn included."""
+def logprobs(
+    model: Any, processor: Any, conversation: Conversation, device: str, tokens: Sequence[int] | None = None
+) -> Logprobs:
+    """Log-probabilities at every token of an answer: of `tokens`, after the question; without them, of the answer that
+    the conversation ends with, its end of turn included.
+    """
     import numpy as np
+    import torch
+
+    if tokens is None:
+        inputs, start, stop = _answered(model, processor, conversation, device)
+    else:
+        inputs = conversation_inputs(processor, question(conversation), device=device)
+        start = inputs["input_ids"].shape[1]
+        inputs, stop = _appended(inputs, tokens), start + len(tokens)
+    with quiet(), torch.inference_mode():
+        logits = model.thinker(**inputs, use_cache=False).logits[0, start - 1 : stop - 1]
+        values = logits.float().log_softmax(-1)
+    return Logprobs(np.asarray(inputs["input_ids"][0, start:stop].cpu()), np.asarray(values.cpu()))
+
+
+def _answered(model: Any, processor: Any, conversation: Conversation, device: str) -> tuple[Inputs, int, int]:
+    """Inputs with the conversation's own answer, and where it starts and stops."""
     import torch
 
     inputs = conversation_inputs(processor, conversation, device=device)
@@ -108,8 +138,18 @@ def logprobs(model: Any, processor: Any, conversation: Conversation, device: str
             expected="the question's tokens, then the answer's", fix="use the original model's chat template",
         )  # fmt: skip
     ends = (tokens[start:] == model.config.im_end_token_id).nonzero()
-    stop = start + int(ends[0]) + 1 if len(ends) else len(tokens)
-    with quiet(), torch.inference_mode():
-        logits = model.thinker(**inputs, use_cache=False).logits[0, start - 1 : stop - 1]
-        values = logits.float().log_softmax(-1)
-    return Logprobs(np.asarray(tokens[start:stop].cpu()), np.asarray(values.cpu()))
+    return inputs, start, start + int(ends[0]) + 1 if len(ends) else len(tokens)
+
+
+def _appended(inputs: Inputs, tokens: Sequence[int]) -> Inputs:
+    """The inputs of a question with the tokens of an answer after it."""
+    import torch
+
+    ids = inputs["input_ids"]
+    more = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
+    mask = inputs["attention_mask"]
+    return {
+        **inputs,
+        "input_ids": torch.cat([ids, more], dim=1),
+        "attention_mask": torch.cat([mask, mask.new_ones(more.shape)], dim=1),
+    }

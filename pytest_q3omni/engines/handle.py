@@ -170,20 +170,27 @@ class ModelHandle:
         with self.loaded(speech=speech or self._speaking) as model:
             return answer(model, self.processor, asked, self.device, max_new_tokens, speech)
 
-    def logprobs(self, conversation: Conversation | Messages) -> Logprobs:
-        """Teacher-forced log-probabilities of the assistant's answer, which the conversation must end with.
+    def logprobs(self, conversation: Conversation | Messages, tokens: Sequence[int] | None = None) -> Logprobs:
+        """Teacher-forced log-probabilities of an answer: of `tokens`, or of the one that the conversation ends with.
 
         Raises:
-            InvalidRequest: the assistant does not have the last word, or `conversation` is none.
+            InvalidRequest: there is no answer, or `conversation` is none.
         """
         asked = _conversation(conversation)
-        if not asked.answered:
+        if not asked.answered and tokens is None:
             raise InvalidRequest(
                 "no answer to judge", where=asked.id, expected="a last message of the assistant",
                 fix="add the answer, or ask with generate()",
             )  # fmt: skip
         with self.loaded(speech=self._speaking) as model:
-            return logprobs(model, self.processor, asked, self.device)
+            return logprobs(model, self.processor, asked, self.device, tokens)
+
+    def memory_bytes(self) -> int:
+        """Bytes of the open model's parameters and buffers; 0 while it is closed."""
+        if self._model is None:
+            return 0
+        held = [*self._model.parameters(), *self._model.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
 def open_models() -> tuple[ModelHandle, ...]:
