@@ -8,13 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
 
-from pytest_q3omni.errors import InvalidRequest, Q3OmniError
-from pytest_q3omni.records import CalibrationRecord, Judgement, Plan, Progress, Quantized, no_progress
+from pytest_q3omni.errors import InvalidRequest, Q3OmniError, UnknownName
+from pytest_q3omni.records import (
+    CalibrationRecord,
+    Judgement,
+    Numerics,
+    Parity,
+    Plan,
+    Progress,
+    Quantized,
+    no_progress,
+)
+
+if TYPE_CHECKING:
+    from pytest_q3omni.omni.conversations import Conversation
 
 AnyPath = str | PathLike[str]
 
-__all__ = ["calibrate", "demo", "load_record", "plan", "quantize", "verify"]
+__all__ = ["calibrate", "demo", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
 
 
 def plan(
@@ -149,6 +162,14 @@ def verify(
     )
 
 
+def find_record(record_or_checkpoint: AnyPath) -> CalibrationRecord | None:
+    """The calibration record, or None where there is none that can be read: for reports, not for judging."""
+    try:
+        return load_record(record_or_checkpoint)
+    except Q3OmniError:
+        return None
+
+
 def _own_record(checkpoint: Path) -> tuple[CalibrationRecord | None, Q3OmniError | None]:
     """The record in a checkpoint's own folder, or what is wrong with it: a damaged one is a finding, not the end."""
     if not (checkpoint / "q3omni" / "record.json").exists():
@@ -159,8 +180,61 @@ def _own_record(checkpoint: Path) -> tuple[CalibrationRecord | None, Q3OmniError
         return None, error
 
 
+def parity(
+    original: AnyPath,
+    quantized: AnyPath,
+    *,
+    conversations: AnyPath | Sequence[Conversation] | None = None,
+    numerics: str | None = None,
+    device: str | None = None,
+    progress: Progress = no_progress,
+) -> Parity:
+    """How a checkpoint answers beside its original, on transformers: text, image, audio and speech.
+
+    conversations: a file of JSON lines, or conversations; those of the built-in tiny model belong to it, and need not
+        be given. An answer that a conversation ends with is judged, otherwise the one that the original gives.
+    numerics: "w4a16" (weights alone are rounded) or "w4a4" (inputs, too); without it, all that the files are made for.
+    device: "cpu" or "cuda"; without it a CUDA device of capability 8.0 or higher, else the CPU.
+
+    Raises:
+        InvalidRequest: no conversations, the original is packed itself, or numerics that the checkpoint has not.
+        MissingDependency: the `quantize` extra is not installed.
+        EngineError, Unreadable: a model cannot be loaded, or cannot run a conversation; named.
+    """
+    from pytest_q3omni.pipeline.answers import compare_checkpoints
+
+    asked = _conversations(Path(original), conversations)
+    chosen = () if numerics is None else (_numerics(numerics),)
+    return compare_checkpoints(
+        Path(original), Path(quantized), asked, numerics=chosen, device=device, progress=progress
+    )
+
+
+def _numerics(name: str) -> Numerics:
+    known = get_args(Numerics)
+    if name not in known:
+        raise UnknownName(f"no numerics are called '{name}'", expected=f"one of {', '.join(known)}", fix="correct it")
+    return cast(Numerics, name)
+
+
+def _conversations(original: Path, given: AnyPath | Sequence[Conversation] | None) -> Sequence[Conversation]:
+    from pytest_q3omni.omni.checkpoint import open_checkpoint
+    from pytest_q3omni.omni.conversations import load_conversations
+    from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
+
+    if given is None:
+        asked, tiny = open_checkpoint(original), open_checkpoint(checkpoint_path())
+        if (asked.fingerprint(), asked.weights_sample()) != (tiny.fingerprint(), tiny.weights_sample()):
+            raise InvalidRequest(
+                "no conversations to compare answers on", where=str(original), expected="a file of JSON lines",
+                fix="pass --conversations FILE.jsonl (conversations=... in Python), with text, pictures and sound",
+            )  # fmt: skip
+        given = conversations_path()
+    return load_conversations(Path(given)) if isinstance(given, str | PathLike) else given
+
+
 def demo(out: AnyPath = "q3omni-demo", *, progress: Progress = no_progress) -> Quantized:
-    """The whole way on the built-in tiny model; leaves `original/`, `quantized/` and `report.html` in `out`.
+    """The whole way on the built-in tiny model, parity included; leaves `original/`, `quantized/` and `report.html`.
 
     Raises:
         InvalidRequest: `out` holds something that an earlier demo did not make.
@@ -171,7 +245,7 @@ def demo(out: AnyPath = "q3omni-demo", *, progress: Progress = no_progress) -> Q
     from pytest_q3omni.report import html
 
     made = run_demo(Path(out), progress=progress)
-    page = html.render_judgement(made.judgement, plan=made.plan, record=made.record)
+    page = html.render_judgement(made.judgement, plan=made.plan, record=made.record, parity=made.parity)
     try:
         write_file(Path(out) / "report.html", page.encode())
     except OSError as error:

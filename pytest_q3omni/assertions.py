@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_q3omni.errors import InvalidRequest, NotChatML, UnknownName
-from pytest_q3omni.records import CalibrationRecord, Facts, Judgement, Measurement
+from pytest_q3omni.records import CalibrationRecord, Facts, Judgement, Measurement, Parity
 
 if TYPE_CHECKING:
+    from pytest_q3omni.omni.conversations import Conversation
     from pytest_q3omni.verify.subject import Subject
 
 __all__ = [
@@ -25,12 +26,13 @@ __all__ = [
     "assert_chatml",
     "assert_compression_ratio",
     "assert_expert_coverage",
+    "assert_output_parity",
     "assert_quantized_fraction",
     "assert_verified",
 ]
 
-_judged: ContextVar[list[Judgement] | None] = ContextVar("q3omni_judged", default=None)
-"""Where --q3omni-report collects the judgements of a session; None outside it."""
+_judged: ContextVar[list[Judgement | Parity] | None] = ContextVar("q3omni_judged", default=None)
+"""Where --q3omni-report collects what a session judged; None outside it."""
 
 _MOST = 16 / 4.5
 """NVFP4 has 4 bits a weight and 8 for 16 weights: no checkpoint is ever smaller than its BF16 by more than this."""
@@ -40,6 +42,7 @@ _BEYOND = (
     "packed. Fix: `q3omni plan` says what each recipe reaches"
 )
 _REACH = "Fix: calibrate with conversations that reach this layer"
+_TENSORS = "Fix: `q3omni verify QUANTIZED --source ORIGINAL` names tensors that are not what packing gives"
 _ALL = "all modalities"
 _OPEN = "not checked"
 _NAMED = 5  # modules of one kind that a message names; the others are counted
@@ -225,11 +228,77 @@ def assert_verified(
     return Measurement("errors", len(errors), 0, "errors", details)
 
 
-def _hear(judgement: Judgement) -> None:
-    """Let --q3omni-report know of a judgement."""
+def assert_output_parity(
+    original: _Checkpoint,
+    quantized: _Checkpoint,
+    *,
+    conversations: str | PathLike[str] | Sequence[Conversation] | None = None,
+    numerics: str | None = None,
+    max_mean_kl: float | None = None,
+    min_top1: float | None = None,
+) -> Measurement:
+    """Assert that the checkpoint answers like its original: text, image, audio and speech, in each of its numerics.
+
+    Without `max_mean_kl` the limit of each row is four times what plain NVFP4 of the same layers costs (`parity/
+    limits.py`), and too few answer tokens to say so are a failure, too. `conversations` as in `api.parity`; the
+    built-in tiny model brings its own. max_mean_kl: nats per answer token. min_top1: share of tokens, 0 to 1.
+    The value is the largest mean KL; `details["rows"]` has each row's, `details["parity"]` all that was measured.
+
+    Raises:
+        AssertionError: names the modality, the number, the limit; and input scales that fit no input, by module.
+        InvalidRequest: a bound that cannot be one, no conversations, numerics that the checkpoint has not.
+        MissingDependency: the `quantize` extra is not installed.
+    """
+    __tracebackhide__ = True
+    from pytest_q3omni import api
+
+    most = None if max_mean_kl is None else _bound("max_mean_kl", max_mean_kl, most=math.inf, why="nats per token")
+    least = None if min_top1 is None else _bound("min_top1", min_top1, most=1.0, why="a share: write 0.95 for 95 %")
+    found = api.parity(
+        _path(original), _path(quantized), conversations=conversations, numerics=numerics, device=_device(original)
+    )
+    _hear(found)
+    worst = max(found.agreements, key=lambda row: row.divergence.mean / (most or row.limit or 1.0))
+    bound = worst.limit if most is None else most
+    details = {"rows": {f"{row.modality} {row.numerics}": row for row in found.agreements}, "parity": found}
+    measured = Measurement("mean KL", worst.divergence.mean, bound, "nats", details)
+    findings = _apart(found, most, least)
+    if findings:
+        shown = f"mean KL of {worst.modality} answers in {worst.numerics.upper()} is {measured.value:.4g} nats, "
+        _fail("assert_output_parity", _path(quantized), f"{shown}the limit is {bound:.4g}", findings)
+    return measured
+
+
+def _apart(parity: Parity, most: float | None, least: float | None) -> list[str]:
+    """Why the answers do not agree: by the rows' own limits, or by the caller's."""
+    short = {f"{row.modality} answers in {row.numerics.upper()}" for row in parity.agreements if row.state == _OPEN}
+    own = [found for found in parity.findings if found.severity == "error" or found.where in short]
+    findings = [str(found) for found in own if most is None or found.check != "answers"]
+    for row in parity.agreements:
+        seen, where = row.divergence, f"{row.modality} answers in {row.numerics.upper()}"
+        if most is not None and not seen.mean <= most:
+            findings.append(
+                f"{where}: mean KL {seen.mean:.4g} ± {seen.error:.2g} nats over {seen.tokens:,} tokens; expected at most "
+                f"{most:g} (plain NVFP4 costs {row.plain.mean:.4g}). {_TENSORS}"
+            )
+        if least is not None and not seen.top1 >= least:
+            findings.append(
+                f"{where}: top-1 agreement {seen.top1:.2%} over {seen.tokens:,} tokens; expected at least {least:.2%} "
+                f"(plain NVFP4 has {row.plain.top1:.2%}). {_TENSORS}"
+            )
+    return findings
+
+
+def _device(checkpoint: _Checkpoint) -> str | None:
+    """Where a model handle runs; None of a path."""
+    return getattr(checkpoint, "device", None)
+
+
+def _hear(judged: Judgement | Parity) -> None:
+    """Let --q3omni-report know of it."""
     collected = _judged.get()
     if collected is not None:
-        collected.append(judgement)
+        collected.append(judged)
 
 
 def _fail(name: str, place: object, shown: str, findings: Sequence[str]) -> None:

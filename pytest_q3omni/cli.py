@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pytest_q3omni import __version__
-from pytest_q3omni.records import Judgement, Progress, no_progress
+from pytest_q3omni.records import CalibrationRecord, Judgement, Parity, Plan, Progress, no_progress
 
 # Rich markup in help costs 0.1 s at every start.
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -27,6 +27,13 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class AskedNumerics(StrEnum):
+    """In which numbers a packed checkpoint runs."""
+
+    w4a16 = "w4a16"
+    w4a4 = "w4a4"
 
 
 class ReportFormat(StrEnum):
@@ -41,13 +48,17 @@ Source = Annotated[Path, typer.Argument(metavar="SRC", help="BF16 checkpoint dir
 Recipe = Annotated[str, typer.Option("--recipe", help="recipe name; `q3omni plan` lists them")]
 Device = Annotated[str, typer.Option("--device", help="where calibration runs: cpu or cuda")]
 Output = Annotated[Format, typer.Option("--format", help="what to print")]
+Out = Annotated[Path | None, typer.Option("--out", help="write what would be printed to a file")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--report", help="write a report, too: a page to read, or FILE.json for machines")
+]
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
 ) -> None:
-    """Quantize Qwen3-Omni to NVFP4 and prove it: plan, calibrate, quantize, verify."""
+    """Quantize Qwen3-Omni to NVFP4 and prove it: plan, calibrate, quantize, verify, parity."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -115,6 +126,7 @@ def quantize(
     max_shard_size: Annotated[str, typer.Option("--max-shard-size", help="tensor data per shard")] = "5GB",
     device: Device = "cpu",
     output: Output = Format.text,
+    report: ReportFile = None,
 ) -> None:
     """Calibrate where the recipe needs it, pack, and verify the result against its source."""
     from pytest_q3omni import api
@@ -139,6 +151,7 @@ def quantize(
             _print(f"{made.plan.recipe} is weight-only: the conversations were not needed.")
         if made.record is not None:
             _print(terminal.render_record(made.record))
+    _write_report(report, made.judgement, plan=made.plan, record=made.record)
     _report(made.judgement, ReportFormat(output.value), None)
 
 
@@ -149,14 +162,52 @@ def verify(
     record: Annotated[Path | None, typer.Option("--record", help="calibration record, for `calibrated`")] = None,
     require: Annotated[list[str] | None, typer.Option("--require", help="a verdict that must not be left out")] = None,
     output: Annotated[ReportFormat, typer.Option("--format", help="what to print")] = ReportFormat.text,
-    out: Annotated[Path | None, typer.Option("--out", help="write the report to a file")] = None,
+    out: Out = None,
+    report: ReportFile = None,
 ) -> None:
     """Judge a checkpoint by its files: is it really 4-bit, consistent, faithful to its source, calibrated?"""
     from pytest_q3omni import api
 
     with _progress() as progress:
         judgement = api.verify(checkpoint, source=source, record=record, require=require or (), progress=progress)
-    _report(judgement, output, out, require or ())
+    _write_report(report, judgement, record=api.find_record(record or checkpoint))
+    _report(judgement, output, out, require or (), record=api.find_record(record or checkpoint))
+
+
+@app.command(epilog="Example: q3omni parity ORIGINAL QUANTIZED --conversations samples.jsonl --report parity.html")
+def parity(
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="BF16 checkpoint directory")],
+    quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="the packed checkpoint made from it")],
+    conversations: Annotated[Path | None, typer.Option("--conversations", help="JSON lines of messages")] = None,
+    numerics: Annotated[
+        AskedNumerics | None, typer.Option("--numerics", help="w4a16 or w4a4; without it, all that the files allow")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; without it, cuda where it can")] = None,
+    output: Annotated[ReportFormat, typer.Option("--format", help="what to print")] = ReportFormat.text,
+    out: Out = None,
+    report: ReportFile = None,
+) -> None:
+    """Does it answer like its original? Both run on transformers; KL per modality, speech, and input scales."""
+    from pytest_q3omni import api
+    from pytest_q3omni.parity.verdict import with_parity
+    from pytest_q3omni.report import json, terminal
+
+    chosen = None if numerics is None else numerics.value
+    with _progress() as progress:
+        found = api.parity(
+            original, quantized, conversations=conversations, numerics=chosen, device=device, progress=progress
+        )
+        whole = report is not None or output is ReportFormat.html
+        judgement = api.verify(quantized, source=original, progress=progress) if whole else None
+    if judgement is not None:
+        judgement = with_parity(judgement, found)
+        _write_report(report, judgement, record=api.find_record(quantized), parity=found)
+    if judgement is not None and output is ReportFormat.html:
+        _report(judgement, output, out, record=api.find_record(quantized), parity=found)
+        return
+    _emit(json.render_parity(found) if output is ReportFormat.json else terminal.render_parity(found), out)
+    if found.failed:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: q3omni demo --out /tmp/demo")
@@ -166,7 +217,7 @@ def demo(
     ),
     output: Output = Format.text,
 ) -> None:
-    """The whole way on the built-in tiny Qwen3-Omni: plan, calibrate, pack, verify. No GPU, no network."""
+    """The whole way on the built-in tiny Qwen3-Omni: plan, calibrate, pack, verify, parity. No GPU."""
     from pytest_q3omni import api
 
     with _progress() as progress:
@@ -177,36 +228,68 @@ def demo(
         _print(terminal.render_plans([made.plan], {}))
         if made.record is not None:
             _print(terminal.render_record(made.record))
-    _report(made.judgement, ReportFormat(output.value), None)
+        if made.parity is not None:
+            _print(terminal.render_parity(made.parity, findings=False))
+    _report(made.judgement, ReportFormat(output.value), None, record=made.record, parity=made.parity)
     if output is Format.text:
         _print(f"Report: {out / 'report.html'}")
 
 
 def _report(
-    judgement: Judgement, output: ReportFormat, out: Path | None, require: tuple[str, ...] | list[str] = ()
+    judgement: Judgement,
+    output: ReportFormat,
+    out: Path | None,
+    require: tuple[str, ...] | list[str] = (),
+    *,
+    record: CalibrationRecord | None = None,
+    parity: Parity | None = None,
 ) -> None:
     """Print or write a judgement, and exit 1 where it failed, 2 where a required verdict was not reached."""
     from pytest_q3omni.report import html, json, terminal
 
-    render = {
-        ReportFormat.text: terminal.render_judgement,
-        ReportFormat.json: json.render_judgement,
-        ReportFormat.html: html.render_judgement,
-    }[output]
-    text = render(judgement)
-    if out is None:
-        _print(text)
+    if output is ReportFormat.text:
+        _emit(terminal.render_judgement(judgement), out)
     else:
-        try:
-            out.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            _stop(f"{out}: {error.strerror}. Fix: choose a place that can be written")
+        render = json.render_judgement if output is ReportFormat.json else html.render_judgement
+        _emit(render(judgement, record=record, parity=parity), out)
     missing = [name for name in require if judgement.verdict(name).state == "not checked"]
     if judgement.failed:
         raise typer.Exit(1)
     if missing:
         reasons = "; ".join(f"{name}: {judgement.verdict(name).why}" for name in missing)
         _stop(f"required, but not checked: {reasons}")
+
+
+def _emit(text: str, out: Path | None) -> None:
+    """Print a result, or write it to a file: the whole of it, or nothing."""
+    if out is None:
+        _print(text)
+        return
+    from pytest_q3omni.omni.durable import write_file
+
+    try:
+        write_file(out, f"{text}\n".encode())
+    except OSError as error:
+        _stop(f"{out}: {error.strerror}. Fix: choose a place that can be written")
+
+
+def _write_report(
+    file: Path | None,
+    judgement: Judgement,
+    *,
+    plan: Plan | None = None,
+    record: CalibrationRecord | None = None,
+    parity: Parity | None = None,
+) -> None:
+    """The report that --report asks for: a page, or JSON where the file's name ends so."""
+    if file is None:
+        return
+    from pytest_q3omni.report import html, json
+
+    if file.suffix.lower() == ".json":
+        _emit(json.render_judgement(judgement, record=record, parity=parity), file)
+    else:
+        _emit(html.render_judgement(judgement, plan=plan, record=record, parity=parity), file)
 
 
 @contextmanager

@@ -185,6 +185,8 @@ class Facts:
 
     compression_ratio: tensor bytes of the source / tensor bytes here, over the stages that both have; without a source,
     2 bytes for each parameter. quantized_fraction: parameters stored as packed NVFP4 / all parameters.
+    layers: the same by layer (`thinker.model.layers.0`); what is outside all layers, by the first two names of its
+    module (`thinker.lm_head`). Their sums are those of the stages.
     """
 
     parameters: int
@@ -195,6 +197,7 @@ class Facts:
     quantized_fraction: float
     planned_quantized_fraction: float
     stages: Mapping[str, StageSize]
+    layers: Mapping[str, StageSize] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +347,11 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """What `quantize` made and how it was judged. `record` is None where the numerics need no calibration."""
+    """What `quantize` made and how it was judged. `record` is None where the numerics need no calibration, `parity`
+    where nobody asked for answers.
+    """
 
     plan: Plan
     record: CalibrationRecord | None
     judgement: Judgement
+    parity: Parity | None = None

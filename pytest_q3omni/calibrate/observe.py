@@ -230,12 +230,12 @@ def _calibrate(run: _Run, model: Any, plan: Plan) -> tuple[dict[str, float], Cov
         run.check("while calibrating")
         return {}, coverage
     try:
-        model = modelopt.fake_quantize(model, plan, loop, weights=False)
+        model = modelopt.fake_quantize(model, plan.tensors, loop, weights=False)
     except EngineError:
         run.check("while calibrating")  # failed samples explain more than what ModelOpt makes of them
         raise
     run.check("while calibrating")
-    return modelopt.input_amax(model, plan), coverage
+    return modelopt.input_amax(model, plan.tensors), coverage
 
 
 def _passes(run: _Run, model: Any, conversation: Conversation, coverage: Coverage | None = None) -> bool:

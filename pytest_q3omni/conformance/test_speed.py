@@ -1,47 +1,59 @@
-"""How fast, on this machine. Skipped unless asked for: `--benchmark-only` or `--benchmark-enable`."""
+"""How fast weights become NVFP4 and come back, on this CPU. Skipped unless asked for: `--benchmark-only`.
+
+Both rates count the bytes of the weight in BF16, so that they compare.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pytest_q3omni.engines.handle import ModelHandle
-    from pytest_q3omni.omni.conversations import Conversation
+from pytest_q3omni.conformance._speed import Baseline, expert_weight, gigabytes_per_second, measure
 
-_SHAPE = (1536, 2048)  # gate and up of one expert of the full-size model
-_TOKENS = 32
-_HARDWARE = [pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("gpu", "thor")]
+pytestmark = pytest.mark.tiny
+
+_PACKAGES = ("numpy", "ml_dtypes", "numba")
 
 
-@pytest.mark.tiny
+@pytest.fixture
+def weight() -> Any:
+    """Gate and up of one expert."""
+    return expert_weight()
+
+
 @pytest.mark.benchmark(group="packing")
-def test_packing(benchmark: Any) -> None:
-    """GB/s of BF16 that become NVFP4 on this CPU, kernels compiled and warm."""
-    import ml_dtypes
+def test_packing(benchmark: Any, weight: Any) -> None:
+    """Against a copy of the same bytes: the rate that memory allows on one core."""
     import numpy as np
 
     from pytest_q3omni.nvfp4 import pack_tensor
+    from pytest_q3omni.nvfp4.reference import reference_pack
 
-    weight = np.random.default_rng(0).standard_normal(_SHAPE, np.float32).astype(ml_dtypes.bfloat16)
-    device = f"{platform.machine()}, {os.cpu_count()} CPUs"
-    benchmark.extra_info.update(bytes=weight.nbytes, shape=_SHAPE, device=device)
-    benchmark.pedantic(pack_tensor, args=(weight,), rounds=10, warmup_rounds=2)
-    if benchmark.stats is not None:
-        benchmark.extra_info["gigabytes_per_second"] = weight.nbytes / benchmark.stats.stats.median / 1e9
+    target = np.empty_like(weight)
+    copy = Baseline("numpy.copyto of the same bytes", lambda: np.copyto(target, weight))
+    packed = measure(
+        benchmark, lambda: pack_tensor(weight), copy, gigabytes_per_second(weight.nbytes),
+        rounds=50, packages=_PACKAGES, bytes=weight.nbytes, shape=weight.shape,
+    )  # fmt: skip
+    codes, scales, global_scale = reference_pack(weight)
+    assert packed.codes.tobytes() == codes.tobytes()
+    assert packed.block_scale.tobytes() == scales.tobytes()
+    assert packed.global_scale == global_scale
 
 
-@pytest.mark.parametrize("hardware", _HARDWARE)
-@pytest.mark.benchmark(group="answer on transformers")
-def test_answering(benchmark: Any, hardware: str, quantized_model: ModelHandle, conversation: Conversation) -> None:
-    """Seconds per answer of your checkpoint on transformers, eagerly: a floor, not what an engine makes of it."""
-    from pytest_q3omni.engines.device import probe
+@pytest.mark.benchmark(group="unpacking")
+def test_unpacking(benchmark: Any, weight: Any) -> None:
+    """Against the rules in plain numpy, array operation by array operation."""
+    import numpy as np
 
-    answer = quantized_model.generate(conversation, max_new_tokens=_TOKENS)  # opens the model and warms it up
-    benchmark.extra_info.update(
-        marker=hardware, device=str(probe()), tokens=len(answer.tokens), numerics=quantized_model.numerics
-    )
-    benchmark.pedantic(quantized_model.generate, args=(conversation,), kwargs={"max_new_tokens": _TOKENS}, rounds=5)
+    from pytest_q3omni.nvfp4 import pack_tensor, unpack_tensor
+    from pytest_q3omni.nvfp4.reference import reference_unpack
+
+    packed = pack_tensor(weight)
+    plain = Baseline("the rules in plain numpy (nvfp4/reference.py)", lambda: reference_unpack(*packed))
+    values = measure(
+        benchmark, lambda: unpack_tensor(packed), plain, gigabytes_per_second(weight.nbytes),
+        rounds=50, packages=_PACKAGES, bytes=weight.nbytes, shape=weight.shape,
+    )  # fmt: skip
+    assert np.array_equal(values, reference_unpack(*packed))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.engines.transformers import Inputs, conversation_inputs
+from pytest_q3omni.engines.transformers import PROMPT, Inputs, conversation_inputs, one_line, prompt_inputs
 from pytest_q3omni.errors import EngineError
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.omni.processor import quiet
@@ -59,20 +59,21 @@ def question(conversation: Conversation) -> Conversation:
 
 
 def answer(
-    model: Any, processor: Any, conversation: Conversation, device: str, max_new_tokens: int, speech: bool
+    model: Any, processor: Any, asked: Conversation | str, device: str, max_new_tokens: int, speech: bool
 ) -> Answer:
-    """The greedy answer to a conversation whose last word is the user's."""
-    import numpy as np
-    import torch
+    """The greedy answer to a conversation whose last word is the user's, or to a prompt as it is.
 
-    inputs = conversation_inputs(processor, conversation, device=device)
-    with quiet(), warnings.catch_warnings(), torch.inference_mode(), _codes_of(model, speech) as codes:
-        warnings.filterwarnings("ignore", message="Passing `repetition_penalty` with `inputs_embeds`")  # the talker's
-        made = model.generate(
-            **inputs, return_audio=speech, thinker_max_new_tokens=max_new_tokens, thinker_do_sample=False,
-            # the defaults are the full-size model's end of turn, and codes drawn at random
-            thinker_eos_token_id=model.config.im_end_token_id, talker_do_sample=False,
-        )  # fmt: skip
+    Raises:
+        EngineError: transformers fails; its error is the cause.
+    """
+    import numpy as np
+
+    if isinstance(asked, str):
+        where, inputs = PROMPT, prompt_inputs(processor, asked, device=device)
+    else:
+        where, inputs = asked.id, conversation_inputs(processor, asked, device=device)
+    with _codes_of(model, speech) as codes:
+        made = greedy(model, inputs, where, return_audio=speech, thinker_max_new_tokens=max_new_tokens)
     written, waveform = made if speech else (made, None)
     sequence = getattr(written, "sequences", written)[0, inputs["input_ids"].shape[1] :]
     return Answer(
@@ -81,6 +82,38 @@ def answer(
         waveform=None if waveform is None else np.asarray(waveform.float().cpu()).reshape(-1),
         codes=np.asarray(codes[0].cpu()) if codes else None,
     )
+
+
+def greedy(model: Any, inputs: Inputs, where: str, *, return_audio: bool, **options: Any) -> Any:
+    """What `model.generate` returns without sampling; `options` are its own.
+
+    Raises:
+        EngineError: transformers fails; its error is the cause.
+    """
+    import torch
+
+    with quiet(), warnings.catch_warnings(), torch.inference_mode():
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty` with `inputs_embeds`")  # the talker's
+        try:
+            return model.generate(
+                **inputs, return_audio=return_audio, thinker_do_sample=False,
+                # the defaults are the full-size model's end of turn, and codes drawn at random
+                thinker_eos_token_id=model.config.im_end_token_id, talker_do_sample=False, **options,
+            )  # fmt: skip
+        except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+            fix = "ask without speech and look at the text: an answer of one token cannot be spoken"
+            fix = fix if return_audio else ""
+            raise EngineError(f"the model fails ({one_line(error)})", where=where, fix=fix) from error
+
+
+@contextmanager
+def stand_in(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """`function` in place of the method `name` of one object, until the block ends."""
+    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        delattr(owner, name)  # the class's method shows again
 
 
 @contextmanager
@@ -96,11 +129,8 @@ def _codes_of(model: Any, speech: bool) -> Iterator[list[Any]]:
         codes.append(given[0])
         return decode(given, *arguments, **options)
 
-    model.code2wav.chunked_decode = listening
-    try:
+    with stand_in(model.code2wav, "chunked_decode", listening):
         yield codes
-    finally:
-        del model.code2wav.chunked_decode  # the class's method shows again
 
 
 def logprobs(

@@ -14,9 +14,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pytest_q3omni.engines.answers import Answer, Logprobs, answer, logprobs, question
+from pytest_q3omni.engines.answers import Answer, Logprobs, SpeechLogprobs, answer, logprobs, question
 from pytest_q3omni.engines.memory import available_bytes, gib
 from pytest_q3omni.engines.packed import bf16_bytes, file_numerics, load_packed, packed_modules
+from pytest_q3omni.engines.speech import check_speech, speech_logprobs
 from pytest_q3omni.errors import EngineError, InvalidRequest
 from pytest_q3omni.omni.checkpoint import Checkpoint, open_checkpoint
 from pytest_q3omni.omni.conversations import Conversation, parse_conversation
@@ -33,17 +34,23 @@ class ModelHandle:
     """A lazy model of one checkpoint directory.
 
     numerics: "bf16", "w4a16" or "w4a4"; without it, what the files are made for. device: without it a CUDA device of
-    capability 8.0 or higher, else the CPU.
+    capability 8.0 or higher, else the CPU. attention: transformers' name of the attention in BF16 ("eager", "sdpa"):
+    the same mathematics, rounded in another order.
 
     Raises:
         InvalidRequest: numerics that this checkpoint cannot run in.
     """
 
     def __init__(
-        self, path: str | PathLike[str], *, numerics: Numerics | None = None, device: str | None = None
+        self,
+        path: str | PathLike[str],
+        *,
+        numerics: Numerics | None = None,
+        device: str | None = None,
+        attention: str | None = None,
     ) -> None:
         self.path = Path(path)
-        self._asked, self._device = numerics, device
+        self._asked, self._device, self._attention = numerics, device, attention
         self._model: Any = None
         self._speaking, self._users = False, 0
         if numerics is not None:
@@ -128,16 +135,18 @@ class ModelHandle:
             self._users -= 1
 
     def _open(self, speech: bool) -> None:
-        from pytest_q3omni.engines.transformers import load_model
-
         self.close()
         _make_room(self, self._bytes(speech))
-        if self.numerics == "bf16":
-            model = load_model(self.path, speech=speech, device=self.device)
-        else:
-            model = load_packed(self._checkpoint, self.numerics, speech=speech, device=self.device)
+        model = self._load(speech)
         self._model, self._speaking = model, speech
         _OPEN.append(self)
+
+    def _load(self, speech: bool) -> Any:
+        from pytest_q3omni.engines.transformers import load_model
+
+        if self.numerics == "bf16":
+            return load_model(self.path, speech=speech, device=self.device, attention=self._attention)
+        return load_packed(self._checkpoint, self.numerics, speech=speech, device=self.device)
 
     def _bytes(self, speech: bool) -> int:
         whole = bf16_bytes(self._checkpoint, self._packed, "" if speech else "thinker.")
@@ -159,14 +168,20 @@ class ModelHandle:
             gc.collect()  # modules refer to each other
 
     def generate(
-        self, conversation: Conversation | Messages, *, max_new_tokens: int = 256, speech: bool = False
+        self, conversation: Conversation | Messages | str, *, max_new_tokens: int = 256, speech: bool = False
     ) -> Answer:
         """Answer greedily; an answer that the conversation already holds is left out of the question.
 
+        conversation: a prompt (str) reaches the model as it is, without the chat template.
+
         Raises:
             InvalidRequest: speech is asked of a checkpoint that has none, or `conversation` is none.
+            NotChatML: speech is asked for a prompt without role markers; text does not need them.
+            EngineError: the model does not fit or fails, or cannot speak about what the conversation holds.
         """
-        asked = question(_conversation(conversation))
+        asked = conversation if isinstance(conversation, str) else question(_conversation(conversation))
+        if speech:
+            check_speech(asked, max_new_tokens)
         with self.loaded(speech=speech or self._speaking) as model:
             return answer(model, self.processor, asked, self.device, max_new_tokens, speech)
 
@@ -185,6 +200,22 @@ class ModelHandle:
         with self.loaded(speech=self._speaking) as model:
             return logprobs(model, self.processor, asked, self.device, tokens)
 
+    def speech_logprobs(
+        self, conversation: Conversation | Messages, tokens: Sequence[int], codes: Any
+    ) -> SpeechLogprobs:
+        """Teacher-forced log-probabilities of speech: of `codes`, integers (codebooks, frames), as in `Answer.codes`.
+
+        tokens: the text that is spoken, with its end of turn; an answer in `conversation` is left out.
+
+        Raises:
+            InvalidRequest: a checkpoint that does not speak, or codes that are none of this model.
+            EngineError: the model does not fit or fails, or cannot speak about what the conversation holds.
+        """
+        asked = _conversation(conversation)
+        check_speech(asked, len(tokens))
+        with self.loaded(speech=True) as model:
+            return speech_logprobs(model, self.processor, asked, self.device, tokens, codes)
+
     def memory_bytes(self) -> int:
         """Bytes of the open model's parameters and buffers; 0 while it is closed."""
         if self._model is None:
@@ -201,7 +232,8 @@ def open_models() -> tuple[ModelHandle, ...]:
 def _conversation(given: Conversation | Messages) -> Conversation:
     if isinstance(given, Conversation):
         return given
-    return parse_conversation({"messages": [dict(message) for message in given]}, "messages", Path.cwd())
+    value = given if isinstance(given, str) else {"messages": [dict(message) for message in given]}
+    return parse_conversation(value, "messages", Path.cwd())
 
 
 def _make_room(handle: ModelHandle, needed: int) -> None:

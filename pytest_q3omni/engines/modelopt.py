@@ -13,7 +13,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from fnmatch import fnmatchcase
 from functools import cache
@@ -25,7 +25,7 @@ from pytest_q3omni.errors import EngineError, MissingDependency
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE
 from pytest_q3omni.omni.extras import missing_extra
 from pytest_q3omni.omni.naming import experts_module
-from pytest_q3omni.records import Plan, TensorPlan
+from pytest_q3omni.records import TensorPlan
 
 if TYPE_CHECKING:
     import torch
@@ -104,15 +104,13 @@ def _dynamic_block_quantize(
     return nvfp4_fake_quantize(data, amax)
 
 
-def quant_config(plan: Plan, *, weights: bool = True) -> dict[str, Any]:
-    """ModelOpt's config of a plan: everything off, then on what the plan packs; max calibration.
+def quant_config(tensors: Sequence[TensorPlan], *, weights: bool = True) -> dict[str, Any]:
+    """ModelOpt's config of a plan's tensors: everything off, then on what is packed; max calibration.
 
     weights: whether weight quantizers are on, too. Calibration does not need them: a weight's amax is in its file.
     """
-    planned = {name for tensor in plan.packed for name in _quantizers(tensor, weights=weights)}
-    others = {
-        name for tensor in plan.tensors if tensor.action == "keep" for name in _quantizers(tensor, weights=weights)
-    }
+    planned = {name for tensor in _packed(tensors) for name in _quantizers(tensor, weights=weights)}
+    others = {name for tensor in tensors if tensor.action == "keep" for name in _quantizers(tensor, weights=weights)}
     patterns: set[str] = set()
     for name in sorted(planned):
         # One entry for all layers where nothing else matches: each entry costs a walk over every module.
@@ -120,6 +118,10 @@ def quant_config(plan: Plan, *, weights: bool = True) -> dict[str, Any]:
         patterns.add(name if any(fnmatchcase(other, pattern) for other in others) else pattern)
     entries = [{"quantizer_name": pattern, "cfg": dict(_FORMAT)} for pattern in sorted(patterns)]
     return {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *entries], "algorithm": "max"}
+
+
+def _packed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
+    return (tensor for tensor in tensors if tensor.action == "nvfp4")
 
 
 def _quantizers(tensor: TensorPlan, *, weights: bool) -> list[str]:
@@ -152,8 +154,12 @@ def without_conv3d(quantization: Any) -> Iterator[None]:
         registry.register({kind: key})(quantized)
 
 
-def fake_quantize(model: Any, plan: Plan, loop: Callable[[Any], None], *, weights: bool = True) -> Any:
-    """Put the plan's quantizers into the model (in place) and calibrate them: `loop(model)` runs the conversations.
+def fake_quantize(
+    model: Any, tensors: Sequence[TensorPlan], loop: Callable[[Any], None], *, weights: bool = True
+) -> Any:
+    """Put a plan's quantizers into the model (in place) and calibrate them: `loop(model)` runs the conversations.
+
+    Weights of a fused group (q/k/v) share their amax, as in ModelOpt's exporter: engines multiply them as one matrix.
 
     Raises:
         EngineError: ModelOpt fails (its error is the cause), or enables other quantizers than planned.
@@ -161,21 +167,44 @@ def fake_quantize(model: Any, plan: Plan, loop: Callable[[Any], None], *, weight
     quantization = load_modelopt()
     try:
         with _silence(), without_conv3d(quantization):
-            model = quantization.quantize(model, quant_config(plan, weights=weights), loop)
+            model = quantization.quantize(model, quant_config(tensors, weights=weights), loop)
     except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise EngineError(f"ModelOpt cannot quantize the model ({text})", where="calibration") from error
+    if weights:
+        _share_amax(model, tensors)
     return model
 
 
-def input_amax(model: Any, plan: Plan) -> dict[str, float]:
+def _share_amax(model: Any, tensors: Sequence[TensorPlan]) -> None:
+    """Give the weight quantizers of each fused group the largest amax among them; experts' gate and up are one."""
+    import torch
+
+    groups: dict[str, list[Any]] = {}
+    for tensor in _packed(tensors):
+        if not experts_module(tensor.module):
+            groups.setdefault(tensor.group, []).append(model.get_submodule(f"{tensor.module}.weight_quantizer"))
+    for members in groups.values():
+        largest = torch.stack([member._amax.float().amax() for member in members]).amax()
+        for member in members:
+            member._amax.fill_(largest)
+
+
+def round_inputs(model: Any, tensors: Sequence[TensorPlan], on: bool) -> None:
+    """Let the input quantizers of a fake-quantized model round (W4A4), or pass on what they get (W4A16)."""
+    for name in {_quantizers(tensor, weights=False)[0] for tensor in _packed(tensors) if tensor.input_site}:
+        quantizer = model.get_submodule(name)
+        quantizer.enable() if on else quantizer.disable()
+
+
+def input_amax(model: Any, tensors: Sequence[TensorPlan]) -> dict[str, float]:
     """Input site -> largest |input| that its quantizers saw; sites that saw nothing are absent.
 
     q/k/v of a layer see the same input, and so do gate and up: the site's value is the largest of theirs.
     """
     modules = dict(model.named_modules())
     found: dict[str, float] = {}
-    for tensor in plan.packed:
+    for tensor in _packed(tensors):
         if not tensor.input_site:
             continue
         name = _quantizers(tensor, weights=False)[0]

@@ -21,12 +21,20 @@ Inputs = dict[str, Any]
 Step = Callable[[Any, Inputs], Any]
 """Runs the model once on the inputs of one conversation."""
 
+PROMPT = "the prompt"
+"""Where an error is when the question is a prompt, which has no id."""
+
 EXPERTS = "eager"
 """Experts one after another with `F.linear`: the other implementations call no quantizer, and round otherwise."""
 
 
 def load_model(
-    path: Path, *, speech: bool = False, device: str = "cpu", tensors: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    speech: bool = False,
+    device: str = "cpu",
+    tensors: Mapping[str, Any] | None = None,
+    attention: str | None = None,
 ) -> Any:
     """A BF16 `Qwen3OmniMoeForConditionalGeneration` in eval mode; without `speech` its thinker alone.
 
@@ -34,6 +42,7 @@ def load_model(
 
     tensors: the weights, in place of those in the directory: those of a packed checkpoint, which transformers must not
         see, dequantized. Each value is asked for with `value[...]`.
+    attention: "eager" or "sdpa"; without it transformers chooses.
 
     Raises:
         MissingDependency: torch or transformers is not installed.
@@ -52,11 +61,12 @@ def load_model(
         try:
             model, report = Qwen3OmniMoeForConditionalGeneration.from_pretrained(
                 source, config=_config(path, speech), dtype=torch.bfloat16, experts_implementation=EXPERTS,
+                attn_implementation=attention,
                 output_loading_info=True, ignore_mismatched_sizes=True, **options,  # reported below, by name
             )  # fmt: skip
             model = model.eval().to(device)
         except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
-            found = f"transformers cannot load the model ({_line(error)})"
+            found = f"transformers cannot load the model ({one_line(error)})"
             raise EngineError(found, where=str(path), fix="q3omni verify names what is wrong with the files") from error
     _refuse_missing(report, path, "download it again" if tensors is None else "pack it again")
     return model
@@ -96,14 +106,31 @@ def render_prompt(processor: Any, conversation: Conversation) -> str:
     if not isinstance(prompt, str):
         raise EngineError(f"the chat template gave a {type(prompt).__name__}", where=conversation.id, expected="a text")
     check_chatml(prompt, where=conversation.id)
-    for token, modality in ((processor.image_token, "image"), (processor.audio_token, "audio")):
-        wanted = sum(part["type"] == modality for part in conversation.parts)
-        if prompt.count(token) != wanted:
-            raise InvalidRequest(
-                f"{prompt.count(token)} times {token} in the prompt", where=conversation.id,
-                expected=f"{wanted}, one for each {modality}", fix=f"do not write {token} in the text",
-            )  # fmt: skip
+    wanted = {modality: sum(part["type"] == modality for part in conversation.parts) for modality in ("image", "audio")}
+    _check_placeholders(processor, prompt, wanted, conversation.id)
     return prompt
+
+
+def _check_placeholders(processor: Any, prompt: str, wanted: Mapping[str, int], where: str) -> None:
+    for token, modality in ((processor.image_token, "image"), (processor.audio_token, "audio")):
+        if prompt.count(token) != wanted[modality]:
+            raise InvalidRequest(
+                f"{prompt.count(token)} times {token} in the prompt", where=where,
+                expected=f"{wanted[modality]}, one for each {modality}", fix=f"do not write {token} in the text",
+            )  # fmt: skip
+
+
+def prompt_inputs(processor: Any, prompt: str, *, device: str = "cpu") -> Inputs:
+    """A prompt as it is, without a template: input_ids and attention_mask (1, tokens), on `device`.
+
+    Raises:
+        InvalidRequest: it is empty, or has placeholders of pictures or sound.
+        EngineError: the processor cannot take it; its error is the cause.
+    """
+    if not prompt:
+        raise InvalidRequest("an empty prompt", where=PROMPT, expected="some text", fix="write what to answer")
+    _check_placeholders(processor, prompt, {"image": 0, "audio": 0}, PROMPT)
+    return _features(processor, prompt, {}, PROMPT, device)
 
 
 def conversation_inputs(processor: Any, conversation: Conversation, *, device: str = "cpu") -> Inputs:
@@ -121,11 +148,15 @@ def conversation_inputs(processor: Any, conversation: Conversation, *, device: s
     if recordings := conversation.sources("audio"):
         media["audio"] = [decode_audio(sound, rate, where=_place(sound, conversation)) for sound in recordings]
         media["sampling_rate"] = rate
+    return _features(processor, prompt, media, conversation.id, device)
+
+
+def _features(processor: Any, prompt: str, media: Mapping[str, Any], where: str, device: str) -> Inputs:
     try:
         with quiet():  # it warns of long texts and tiny pictures
             features = processor(text=prompt, return_tensors="pt", **media)
     except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
-        raise EngineError(f"the processor fails ({_line(error)})", where=conversation.id) from error
+        raise EngineError(f"the processor fails ({one_line(error)})", where=where) from error
     return {name: value.to(device) for name, value in features.items()}
 
 
@@ -138,6 +169,6 @@ def thinker_step(model: Any, inputs: Mapping[str, torch.Tensor]) -> Any:
     return model.thinker(**inputs, use_cache=False)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

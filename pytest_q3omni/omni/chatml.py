@@ -1,12 +1,15 @@
 """ChatML: who speaks when. Speech needs it, text does not notice that it is missing.
 
-The talker finds the user's turn by the tokens `<|im_start|>` and `user`, and starts its own after `<|im_start|>` and
-`assistant`. In a plain prompt it finds neither, and transformers fails far from the cause: `torch.cat(): expected a
-non-empty list` (4.57), `IndexError: index -1 is out of bounds` (5.x). So the prompt is judged here, not the error.
+The talker finds the user's turn by the tokens `<|im_start|>` and `user`, and starts its own after the last
+`<|im_start|>` and `assistant`. Where one is missing, transformers fails far from the cause, once the thinker has
+answered: with `torch.cat(): expected a non-empty list` (4.57); without the assistant's marker with `IndexError: index
+-1 is out of bounds`, without the user's with a `RuntimeError` about two sizes (5.16 to 5.19). Where the user speaks
+last, nothing fails: the talker starts at an earlier answer. So the prompt is judged here, not the error.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,14 +32,20 @@ def check_chatml(prompt: str, *, where: str = "", fix: str = _FIX) -> None:
     Raises:
         NotChatML: names the missing role marker and shows how the prompt begins.
     """
-    missing = [marker for marker in (USER_TURN, ASSISTANT_TURN) if marker not in prompt]
+    user, assistant = _last(USER_TURN, prompt), _last(ASSISTANT_TURN, prompt)
+    missing = [marker for marker, place in ((USER_TURN, user), (ASSISTANT_TURN, assistant)) if place < 0]
     begin = repr(prompt[:_SHOWN]) + ("..." if len(prompt) > _SHOWN else "")
     if missing:
         names = " and no ".join(f"`{marker}`" for marker in missing)
         raise NotChatML(f"no {names} in the prompt {begin}", where=where, expected=_EXPECTED, fix=fix)
-    if prompt.rindex(ASSISTANT_TURN) < prompt.rindex(USER_TURN):
+    if assistant < user:
         found = f"no `{ASSISTANT_TURN}` after the last `{USER_TURN}` in the prompt {begin}"
         raise NotChatML(found, where=where, expected=_EXPECTED, fix=fix)
+
+
+def _last(marker: str, prompt: str) -> int:
+    """Where the marker stands last; -1: nowhere. In `<|im_start|>users` the role is another word, and another token."""
+    return max((match.start() for match in re.finditer(re.escape(marker) + r"\b", prompt)), default=-1)
 
 
 def check_chatml_messages(messages: Sequence[Mapping[str, Any]], *, where: str = "") -> None:

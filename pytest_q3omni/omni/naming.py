@@ -6,6 +6,7 @@ Engines fuse q/k/v into one matrix and gate/up into another; one fused matrix ha
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _FUSED = {
     "q_proj": "qkv_proj",
@@ -15,6 +16,7 @@ _FUSED = {
     "up_proj": "gate_up_proj",
 }
 _EXPERT = re.compile(r"^(?P<experts>.+\.experts)\.(?P<number>\d+)\.(?P<projection>gate|up|down)_proj$")
+_LAYER = re.compile(r"(?P<stack>.+?\.(?:layers|blocks))\.(?P<number>\d{1,6})(?:\.(?P<rest>.+))?")
 _FUSED_FILE = re.compile(r"\.experts\.(gate_up_proj|down_proj)(\.weight)?$")
 
 
@@ -39,6 +41,30 @@ def experts_module(module: str) -> str:
     """`....mlp.experts` of an expert's projection, "" of anything else."""
     match = _EXPERT.match(module)
     return "" if match is None else match["experts"]
+
+
+class InLayer(NamedTuple):
+    """A name taken apart: `thinker.model.layers` / 3 / `self_attn.q_proj`; `rest` is "" where the layer is meant."""
+
+    stack: str
+    number: int
+    rest: str
+
+    @property
+    def layer(self) -> str:
+        return f"{self.stack}.{self.number}"
+
+
+def in_layer(name: str) -> InLayer | None:
+    """Where in which layer a module or tensor is; None of what is outside all layers."""
+    match = _LAYER.fullmatch(name)
+    return None if match is None else InLayer(match["stack"], int(match["number"]), match["rest"] or "")
+
+
+def expert_number(module: str) -> int | None:
+    """Which expert a projection belongs to; None of anything else."""
+    match = _EXPERT.match(module)
+    return None if match is None or len(match["number"]) > 6 else int(match["number"])
 
 
 def is_fused_expert_file(tensor: str) -> bool:

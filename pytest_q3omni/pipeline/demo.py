@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_q3omni.errors import InvalidRequest
+from pytest_q3omni.omni.conversations import load_conversations
 from pytest_q3omni.omni.durable import unwritable
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
+from pytest_q3omni.parity.verdict import with_parity
+from pytest_q3omni.pipeline.answers import compare_checkpoints
 from pytest_q3omni.pipeline.quantize import quantize_checkpoint
 from pytest_q3omni.records import Progress, Quantized, no_progress
 
@@ -19,7 +22,9 @@ RECIPE = "nvfp4-default"
 
 
 def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
-    """Plan, calibrate, pack and verify the tiny model in `out`; a second run replaces only what the first made.
+    """Plan, calibrate, pack and verify the tiny model in `out`, and compare its answers with the original's.
+
+    A second run replaces only what the first made.
 
     Raises:
         InvalidRequest: `out` holds something that no demo made.
@@ -47,4 +52,7 @@ def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
         raise unwritable(error, out) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return replace(made, judgement=replace(made.judgement, checkpoint=str(out / "quantized")))
+    original, quantized = out / "original", out / "quantized"
+    parity = compare_checkpoints(original, quantized, load_conversations(conversations_path()), progress=progress)
+    judgement = with_parity(replace(made.judgement, checkpoint=str(quantized)), parity)
+    return replace(made, judgement=judgement, parity=parity)

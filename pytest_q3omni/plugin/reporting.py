@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ import pytest
 from pytest_q3omni import assertions
 from pytest_q3omni.plugin import workers
 from pytest_q3omni.plugin.options import REPORT
-from pytest_q3omni.records import CalibrationRecord, Facts, Finding, Judgement, StageSize, Verdict
-from pytest_q3omni.schema import SCHEMA, judgement_json
+from pytest_q3omni.records import Judgement, Parity
+from pytest_q3omni.schema import SCHEMA, judgement_from_json, judgement_json, parity_from_json, parity_json
 
-_SENT = "q3omni_judgements"
+_JUDGEMENTS, _PARITIES = "q3omni_judgements", "q3omni_parities"
 
 
 class Reporting:
@@ -24,7 +23,7 @@ class Reporting:
 
     def __init__(self, config: pytest.Config, file: Path) -> None:
         self._config, self._file = config, file
-        self._judged: list[Judgement] = []
+        self._judged: list[Judgement | Parity] = []
         self._outcome: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
@@ -39,7 +38,9 @@ class Reporting:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take what a worker judged."""
-        self._judged += map(_from_json, getattr(node, "workeroutput", {}).get(_SENT, ()))
+        sent = getattr(node, "workeroutput", {})
+        self._judged += map(judgement_from_json, sent.get(_JUDGEMENTS, ()))
+        self._judged += map(parity_from_json, sent.get(_PARITIES, ()))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -49,37 +50,73 @@ class Reporting:
         """
         outgoing = workers.output(self._config)
         if outgoing is not None:
-            outgoing[_SENT] = [judgement_json(judgement) for judgement in self._judged]
+            judgements, parities = _sorted(self._judged)
+            outgoing[_JUDGEMENTS] = [judgement_json(judgement) for judgement in judgements]
+            outgoing[_PARITIES] = [parity_json(parity) for parity in parities]
         else:
             try:
-                self._outcome = self._write(merged(self._judged))
+                self._outcome = self._write(*joined(self._judged))
             except OSError as error:
                 fix = f"Fix: give {REPORT} a path that can be written"
                 self._outcome = [f"ERROR: {error.filename or self._file}: {error.strerror}: no report. {fix}"]
                 session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
 
-    def _write(self, judgements: list[Judgement]) -> list[str]:
+    def _write(self, judgements: list[Judgement], parities: dict[str, Parity]) -> list[str]:
         """One JSON file for all, or a page for each; says what is where."""
         if not judgements:
             return [f"nothing was judged (no assert_verified ran): {self._file} not written"]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         if self._file.suffix.lower() == ".json":
-            found = {"schema": SCHEMA, "judgements": [judgement_json(judgement) for judgement in judgements]}
-            self._file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            found = {
+                "schema": SCHEMA,
+                "judgements": [judgement_json(judgement) for judgement in judgements],
+                "parities": [parity_json(parity) for parity in parities.values()],
+            }
+            self._file.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
             return [f"judgement of {judgement.checkpoint} written to {self._file}" for judgement in judgements]
-        return [self._write_page(number, judgement) for number, judgement in enumerate(judgements, start=1)]
+        return [
+            self._write_page(number, judgement, parities.get(judgement.checkpoint))
+            for number, judgement in enumerate(judgements, start=1)
+        ]
 
-    def _write_page(self, number: int, judgement: Judgement) -> str:
+    def _write_page(self, number: int, judgement: Judgement, parity: Parity | None) -> str:
+        from pytest_q3omni import api
         from pytest_q3omni.report import html
 
         file = self._file if number == 1 else self._file.with_stem(f"{self._file.stem}-{number}")
-        file.write_text(html.render_judgement(judgement, record=_record(judgement)), encoding="utf-8")
+        record = api.find_record(judgement.checkpoint)
+        file.write_text(html.render_judgement(judgement, record=record, parity=parity), encoding="utf-8")
         return f"judgement of {judgement.checkpoint} written to {file}"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the report is."""
         for line in self._outcome:
             terminalreporter.write_line(f"q3omni: {line}")
+
+
+def joined(judged: Iterable[Judgement | Parity]) -> tuple[list[Judgement], dict[str, Parity]]:
+    """One judgement and at most one parity per checkpoint; the judgement says what the parity found. A checkpoint of
+    which only the answers were asked is judged by its own files.
+    """
+    from pytest_q3omni import api
+    from pytest_q3omni.parity.verdict import with_parity
+
+    judgements, parities = _sorted(judged)
+    best = {judgement.checkpoint: judgement for judgement in merged(judgements)}
+    last = {parity.quantized: parity for parity in parities}
+    for checkpoint, parity in last.items():
+        best[checkpoint] = with_parity(best.get(checkpoint) or api.verify(checkpoint), parity)
+    return [best[checkpoint] for checkpoint in sorted(best)], last
+
+
+def _sorted(judged: Iterable[Judgement | Parity]) -> tuple[list[Judgement], list[Parity]]:
+    judgements, parities = list[Judgement](), list[Parity]()
+    for each in judged:
+        if isinstance(each, Parity):
+            parities.append(each)
+        else:
+            judgements.append(each)
+    return judgements, parities
 
 
 def merged(judgements: Iterable[Judgement]) -> list[Judgement]:
@@ -94,32 +131,3 @@ def merged(judgements: Iterable[Judgement]) -> list[Judgement]:
 
 def _checked(judgement: Judgement) -> int:
     return sum(verdict.state != "not checked" for verdict in judgement.verdicts)
-
-
-def _record(judgement: Judgement) -> CalibrationRecord | None:
-    """The calibration record that the checkpoint brings, for the page's table of experts."""
-    from pytest_q3omni import api
-    from pytest_q3omni.errors import Q3OmniError
-
-    try:
-        return api.load_record(judgement.checkpoint)
-    except Q3OmniError:
-        return None  # none, or a damaged one: the judgement says so
-
-
-def _from_json(data: Mapping[str, Any]) -> Judgement:
-    """The inverse of `judgement_json`: workers send plain data."""
-    facts = dict(data["facts"])
-    facts["stages"] = {name: StageSize(**size) for name, size in facts["stages"].items()}
-    errors = {name: (_number(of["relative"]), _number(of["worst_block"])) for name, of in data["tensor_errors"].items()}
-    return Judgement(
-        checkpoint=data["checkpoint"],
-        verdicts=tuple(Verdict(name, of["state"], of["why"]) for name, of in data["verdicts"].items()),
-        findings=tuple(Finding(**finding) for finding in data["findings"]),
-        facts=Facts(**facts),
-        tensor_errors=errors,
-    )
-
-
-def _number(value: float | None) -> float:
-    return math.inf if value is None else value

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Plan
+from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Parity, Plan
 
 _STYLE = {"pass": "green", "fail": "bold red", "not checked": "dim"}
 _SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON has all of them
@@ -100,6 +100,63 @@ def render_record(record: CalibrationRecord, *, width: int = 120) -> str:
         f"{len(record.input_amax)} input amax"
     )
     return _text([_titled(title, table)], width)
+
+
+def render_parity(parity: Parity, *, findings: bool = True, width: int = 120) -> str:
+    """How far the answers are apart, per modality and numerics; what a codebook and a spoken answer show.
+
+    findings: also print them, and the verdict; without it they are left to the judgement that has them, too.
+    """
+    parts: list[RenderableType] = [_agreements(parity)]
+    if parity.speech:
+        parts.append(_speech(parity))
+    if findings:
+        parts += [_finding(finding) for finding in parity.findings]
+        state = Text(parity.verdict.state, style=_STYLE[parity.verdict.state])
+        parts.append(Text.assemble(f"{parity.verdict.name}: ", state, f": {_plain(parity.verdict.why)}"))
+    return _text(parts, width)
+
+
+def _agreements(parity: Parity) -> Group:
+    table = _table(
+        "answers",
+        "numerics",
+        *map(_right, ("tokens", "mean KL", "±", "99 %", "largest", "plain", "limit", "top-1", "right", "in BF16")),
+        "state",
+    )
+    for row in parity.agreements:
+        found = row.divergence
+        table.add_row(
+            row.modality,
+            row.numerics.upper(),
+            f"{found.tokens:,}",
+            f"{found.mean:.2g}",
+            f"{found.error:.1g}",
+            f"{found.p99:.2g}",
+            f"{found.largest:.2g}",
+            f"{row.plain.mean:.2g}",
+            f"{row.limit:.2g}",
+            f"{found.top1:.1%}",
+            f"{row.accuracy:.1%}",
+            f"{row.original_accuracy:.1%}",
+            Text(row.state, style=_STYLE[row.state]),
+        )
+    device = f" on {_plain(parity.device)}" if parity.device else ""
+    return _titled(
+        f"KL(BF16 || {_plain(parity.quantized)}) in nats per answer token{device}; plain: ModelOpt's fake quantization",
+        table,
+    )
+
+
+def _speech(parity: Parity) -> Group:
+    books = max(len(speech.codebooks) for speech in parity.speech)
+    codebooks = (_right(f"codebook {number}") for number in range(books))
+    table = _table("speech", *codebooks, "equal codes", "SNR of the sound")
+    for speech in parity.speech:
+        codes = ", ".join(f"{sample.modality} {sample.equal_codes:.0%}" for sample in speech.samples)
+        noise = ", ".join("equal" if each.snr is None else f"{each.snr:.1f} dB" for each in speech.samples)
+        table.add_row(speech.numerics.upper(), *(f"{each.mean:.2g}" for each in speech.codebooks), codes, noise)
+    return _titled("mean KL per codebook of the original's speech, and answers spoken by both models", table)
 
 
 def _plain(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
 from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.naming import in_layer
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.omni.stages import stage_of, stages
 from pytest_q3omni.records import Facts, Numerics, StageSize, TensorInfo
@@ -24,13 +25,9 @@ def facts(subject: Subject) -> Facts:
     The compression ratio compares with the source over the stages that both have; without a source, or a common
     stage, with 2 bytes for each parameter.
     """
-    here = _sizes(subject.checkpoint, subject.suffixes)
-    there = {} if subject.source is None else _sizes(subject.source, subject.suffixes)
-    sizes = {
-        name: StageSize(parameters, there[name][1] if name in there else 2 * parameters, stored, packed)
-        for name, (parameters, stored, packed) in here.items()
-    }
+    sizes = _compared(subject, _stage)
     plan = list(planned(subject))
+    there = set() if subject.source is None else {_stage(tensor.name) for tensor in subject.source.tensors}
     shared = [size for name, size in sizes.items() if name in there] or list(sizes.values())
     parameters, stored = (
         sum(size.parameters for size in sizes.values()),
@@ -46,7 +43,8 @@ def facts(subject: Subject) -> Facts:
         planned_quantized_fraction=_ratio(
             sum(row.parameters for row in plan if row.numerics), sum(row.parameters for row in plan)
         ),
-        stages=sizes,
+        stages={name: sizes[name] for name in _flow(sizes)},
+        layers=dict(sorted(_compared(subject, _layer).items(), key=lambda item: _in_flow(item[0]))),
     )
 
 
@@ -73,17 +71,47 @@ def _ratio(above: int, below: int) -> float:
     return above / below if below else 0.0
 
 
-def _sizes(checkpoint: Checkpoint, suffixes: tuple[str, str, str, str]) -> dict[str, tuple[int, int, int]]:
-    """Stage -> (parameters, tensor bytes, packed parameters), in the order of the data flow."""
+def _compared(subject: Subject, place: Callable[[str], str]) -> dict[str, StageSize]:
+    """Sizes per place, a name that `place` makes of a tensor's; `source_bytes` are 2 for each parameter where the
+    source has nothing there."""
+    here = _sizes(subject.checkpoint, subject.suffixes, place)
+    there = {} if subject.source is None else _sizes(subject.source, subject.suffixes, place)
+    return {
+        name: StageSize(parameters, there[name][1] if name in there else 2 * parameters, stored, packed)
+        for name, (parameters, stored, packed) in here.items()
+    }
+
+
+def _sizes(
+    checkpoint: Checkpoint, suffixes: tuple[str, str, str, str], place: Callable[[str], str]
+) -> dict[str, tuple[int, int, int]]:
+    """Place -> (parameters, tensor bytes, packed parameters)."""
     totals: dict[str, tuple[int, int, int]] = {}
     names = checkpoint.entries.keys()
     for tensor in checkpoint.tensors:
-        stage = stage_of(tensor.name)
-        name = OTHER if stage is None else stage.name
+        name = place(tensor.name)
         parameters, packed = _parameters(tensor, names, suffixes)
         total = totals.get(name, (0, 0, 0))
         totals[name] = (total[0] + parameters, total[1] + nbytes(tensor), total[2] + packed)
-    return {name: totals[name] for name in _flow(totals)}
+    return totals
+
+
+def _stage(tensor: str) -> str:
+    stage = stage_of(tensor)
+    return OTHER if stage is None else stage.name
+
+
+def _layer(tensor: str) -> str:
+    found = in_layer(tensor)
+    return ".".join(tensor.split(".")[:-1][:2]) or tensor if found is None else found.layer
+
+
+def _in_flow(layer: str) -> tuple[int, str, int]:
+    """Sorts layers by stage, then stack, then number: 10 comes after 9."""
+    order = [*(stage.name for stage in stages()), OTHER]
+    found = in_layer(layer)
+    stack, number = (layer, 0) if found is None else (found.stack, found.number)
+    return order.index(_stage(f"{layer}.")), stack, number
 
 
 def _flow(totals: Mapping[str, object]) -> Iterator[str]:

@@ -154,6 +154,55 @@ def test_questions_are_checked(original):
         original.generate([{"role": "human", "content": "Hello"}])
 
 
+def test_a_prompt_reaches_the_model_as_it_is(original):
+    from pytest_q3omni.engines.transformers import render_prompt
+
+    prompt = render_prompt(original.processor, handles._conversation(MESSAGES))
+    asked, told = (original.generate(each, max_new_tokens=8, speech=True) for each in (MESSAGES, prompt))
+    assert told.tokens == asked.tokens
+    assert np.array_equal(told.codes, asked.codes)
+    assert original.generate("Hello", max_new_tokens=8).tokens, "text needs no role markers"
+
+
+def test_speech_of_a_plain_prompt_is_refused_before_the_model_opens(original):
+    marker = r"no `<\|im_start\|>{}`".format
+    text = f"^the prompt: {marker('user')} and {marker('assistant')} in the prompt 'Hello'; expected .* Fix: "
+    with pytest.raises(NotChatML, match=text) as caught:
+        original.generate("Hello", speech=True)
+    assert "\n" not in str(caught.value)
+    assert handles.open_models() == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("", "the prompt: an empty prompt"),
+        ("<|audio_pad|> What?", r"the prompt: 1 times <\|audio_pad\|> in the prompt; expected 0"),
+        ("<|image_pad|> What?", r"the prompt: 1 times <\|image_pad\|> in the prompt; expected 0"),
+    ],
+)
+def test_prompts_that_no_model_can_answer_are_refused(original, prompt, found):
+    with pytest.raises(InvalidRequest, match=found):
+        original.generate(prompt)
+
+
+def test_a_prompt_has_no_answer_to_judge(original):
+    with pytest.raises(NotChatML, match=r"no `<\|im_start\|>user`"):
+        original.logprobs("Hello")
+    with pytest.raises(InvalidRequest, match="a rendered prompt"):
+        original.logprobs("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("speech", [False, True])
+def test_a_failure_inside_the_model_is_ours_with_its_cause(original, monkeypatch, speech):
+    with original.loaded(speech=True) as model:
+        monkeypatch.setattr(model.thinker, "generate", lambda **given: {}["inside"])
+        with pytest.raises(EngineError, match=r"messages: the model fails \(KeyError: 'inside'\)") as caught:
+            original.generate(MESSAGES, speech=speech)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert ("ask without speech" in caught.value.fix) is speech
+
+
 def test_a_model_stays_open_until_it_is_closed(original):
     with original.loaded() as first:
         pass

@@ -87,8 +87,8 @@ def watch_inputs(monkeypatch, model):
 
 
 def test_amax_equals_plain_hooks_on_the_unquantized_model(plan, samples, monkeypatch):
-    quantized = modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples), weights=False)
-    recorded = modelopt.input_amax(quantized, plan)
+    quantized = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples), weights=False)
+    recorded = modelopt.input_amax(quantized, plan.tensors)
     plain = load_model(checkpoint_path())
     seen = watch_inputs(monkeypatch, plain)
     run(samples)(plain)
@@ -98,7 +98,7 @@ def test_amax_equals_plain_hooks_on_the_unquantized_model(plan, samples, monkeyp
 
 
 def test_only_planned_quantizers_are_on(plan, samples):
-    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples[:1]))
+    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples[:1]))
     dense = {f"{LAYERS}.{layer}.self_attn.{name}_proj" for layer in (0, 1) for name in "qkvo"}
     wanted = {f"{module}.{kind}_quantizer" for module in dense for kind in ("input", "weight")}
     for layer in (0, 1):
@@ -109,21 +109,21 @@ def test_only_planned_quantizers_are_on(plan, samples):
 
 
 def test_without_weights_only_input_quantizers_are_on(plan, samples):
-    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples[:1]), weights=False)
+    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples[:1]), weights=False)
     assert len(enabled(model)) == 12
     assert all(name.endswith("input_quantizer") for name in enabled(model))
 
 
 def test_a_pattern_never_turns_on_more_than_the_plan(plan, samples):
     part = keep(plan, f"{LAYERS}.1.self_attn.q_proj")
-    model = modelopt.fake_quantize(load_model(checkpoint_path()), part, run(samples[:1]), weights=False)
+    model = modelopt.fake_quantize(load_model(checkpoint_path()), part.tensors, run(samples[:1]), weights=False)
     assert f"{LAYERS}.0.self_attn.q_proj.input_quantizer" in enabled(model)
     assert f"{LAYERS}.1.self_attn.q_proj.input_quantizer" not in enabled(model)
     assert len(enabled(model)) == 11
 
 
 def test_one_entry_stands_for_all_layers(plan):
-    entries = modelopt.quant_config(plan)["quant_cfg"]
+    entries = modelopt.quant_config(plan.tensors)["quant_cfg"]
     assert entries[0] == {"quantizer_name": "*", "enable": False}
     assert len(entries) == 1 + 2 * 4 + 2 * 2
     assert all(entry["cfg"]["block_sizes"][-1] == 16 for entry in entries[1:])
@@ -131,7 +131,7 @@ def test_one_entry_stands_for_all_layers(plan):
 
 def test_weight_only_plans_have_no_input_quantizers():
     plan = build_plan(checkpoint_path(), "nvfp4-mlp-weight-only")
-    names = [entry["quantizer_name"] for entry in modelopt.quant_config(plan)["quant_cfg"]]
+    names = [entry["quantizer_name"] for entry in modelopt.quant_config(plan.tensors)["quant_cfg"]]
     assert len(names) == 3
     assert not any("input_quantizer" in name for name in names)
 
@@ -139,7 +139,7 @@ def test_weight_only_plans_have_no_input_quantizers():
 def test_fake_quantization_changes_the_answer_a_little(plan, samples):
     inputs = samples[0]
     plain = load_model(checkpoint_path())
-    quantized = modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples))
+    quantized = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples))
     with torch.inference_mode():
         before, after = (thinker_step(model, inputs).logits.float() for model in (plain, quantized))
     assert not torch.equal(before, after)
@@ -173,7 +173,7 @@ def test_a_checkpoints_input_scale_is_a_global_scale():
 def test_conv3d_is_registered_again(plan, samples):
     registry = modelopt.load_modelopt().QuantModuleRegistry
     before = registry[torch.nn.Conv3d].__bases__[0]
-    modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples[:1]), weights=False)
+    modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples[:1]), weights=False)
     assert registry[torch.nn.Conv3d].__bases__[0] is before
     assert registry.get_key(torch.nn.Conv3d) == "nn.Conv3d"
 
@@ -187,20 +187,20 @@ def test_conv3d_is_registered_again_after_a_failure(plan):
         raise RuntimeError("no luck")
 
     with pytest.raises(EngineError, match="no luck"):
-        modelopt.fake_quantize(load_model(checkpoint_path()), plan, loop, weights=False)
+        modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, loop, weights=False)
     assert meanwhile == [False]
     assert torch.nn.Conv3d in registry
 
 
 def test_nothing_is_printed(plan, samples, capfd):
-    modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples[:1]))
+    modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples[:1]))
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
 
 
 def test_denormals_stay_on(plan, samples):
-    modelopt.fake_quantize(load_model(checkpoint_path()), plan, run(samples[:1]), weights=False)
+    modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, run(samples[:1]), weights=False)
     assert float(torch.tensor(2.0**-140) * 0.5) > 0
 
 
@@ -209,18 +209,18 @@ def test_a_failure_inside_modelopt_is_ours_with_its_cause(plan):
         raise KeyError("inside")
 
     with pytest.raises(EngineError, match="KeyError: 'inside'") as caught:
-        modelopt.fake_quantize(load_model(checkpoint_path()), plan, loop)
+        modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, loop)
     assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_sites_that_saw_nothing_are_absent(plan):
-    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan, lambda model: None, weights=False)
-    assert modelopt.input_amax(model, plan) == {}
+    model = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, lambda model: None, weights=False)
+    assert modelopt.input_amax(model, plan.tensors) == {}
 
 
 def test_a_missing_quantizer_is_named(plan):
     with pytest.raises(EngineError, match=r"layers\.0\.mlp\.experts\.down_proj_input_quantizer"):
-        modelopt.input_amax(load_model(checkpoint_path()), plan)
+        modelopt.input_amax(load_model(checkpoint_path()), plan.tensors)
 
 
 def test_the_release_is_checked(monkeypatch):

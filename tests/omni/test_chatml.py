@@ -42,6 +42,7 @@ def test_good_prompts_pass(prompt):
             "no `<|im_start|>assistant` after the last `<|im_start|>user`",
         ),
         ("USER: Hello ASSISTANT:", "no `<|im_start|>user` and no `<|im_start|>assistant`"),
+        ("<|im_start|>users\nHello<|im_end|>\n<|im_start|>assistant\n", "no `<|im_start|>user` in the prompt"),
     ],
 )
 def test_what_is_missing_is_named(prompt, found):

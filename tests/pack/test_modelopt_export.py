@@ -56,7 +56,7 @@ def oracle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         quantization.quantize(model, config, loop)
     recipe = "nvfp4-mlp-weight-only" if weight_only else "nvfp4-default"
     plan = build_plan(checkpoint_path(), recipe)
-    record = CalibrationRecord(recipe, plan.fingerprint, input_amax(model, plan), {}, len(samples), {})
+    record = CalibrationRecord(recipe, plan.fingerprint, input_amax(model, plan.tensors), {}, len(samples), {})
     home = tmp_path_factory.mktemp("oracle")
     model.thinker.config.architectures = ["Qwen3OmniMoeThinkerForConditionalGeneration"]
     export_hf_checkpoint(model.thinker, export_dir=str(home))

@@ -1,0 +1,41 @@
+"""How far apart is too far: limits from BF16 computed another way and from plain NVFP4, never from a guess."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_q3omni.parity.divergence import margin, upper_bound
+from pytest_q3omni.records import Divergence, State
+
+FACTOR = 4.0
+"""What a bit is worth: without it every rounding error doubles, and KL grows with its square. So a mean beyond the
+limit says that the checkpoint answers as if each packed weight had less than the three bits and sign that it has.
+(KL is quadratic in a small change of the logits: sum p (log p - log q) = half the variance of the change under p.)"""
+
+MOST_UNCERTAIN = 2.0
+
+
+def limit(plain: Divergence, repeat: Divergence) -> float:
+    """The largest mean that passes: `FACTOR` times what plain NVFP4 of the same layers costs, or what BF16 does against
+    itself where that is more; each with its uncertainty, so few conversations give a wide limit. Nats per token.
+    """
+    return FACTOR * max(upper_bound(plain), upper_bound(repeat))
+
+
+def needed_tokens(plain: Divergence) -> int:
+    """Answer tokens at which plain NVFP4's mean is known to `MOST_UNCERTAIN` times itself: the limit then lies at most
+    three times as high as endless conversations would put it. The uncertainty falls with the root of their number.
+    0 where plain NVFP4 costs nothing. One conversation says nothing of spread: the tokens of two, at least.
+    """
+    if plain.mean == 0:
+        return 0
+    if plain.conversations < 2:
+        return 2 * plain.tokens
+    return math.ceil(plain.tokens * (margin(plain) / (MOST_UNCERTAIN * plain.mean)) ** 2)
+
+
+def state(found: Divergence, most: float, needed: int) -> State:
+    """Beyond the limit is a failure however few tokens there are; below it they must be enough to say so."""
+    if found.mean > most:
+        return "fail"
+    return "pass" if found.tokens >= needed and found.conversations > 1 else "not checked"

@@ -1,0 +1,48 @@
+"""A waveform as a picture: power in decibels, by mel-spaced frequency and time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SAMPLING_RATE = 24_000
+"""Of code2wav's waveforms, in Hz (Qwen3-Omni's `code2wav`: 12.5 frames a second of 1920 samples)."""
+BANDS, WINDOW = 48, 512
+MOST_COLUMNS = 160
+"""A picture wider than this shows no more on a page, and its figures are in the JSON."""
+FLOOR = -80.0
+"""Decibels below full scale that count as silence; 16-bit sound ends at -96."""
+
+
+def spectrogram(waveform: NDArray[np.float32], samples: int) -> tuple[tuple[float, ...], ...]:
+    """`BANDS` rows from low to high frequency, columns in time; decibels of full scale, one decimal.
+
+    waveform: float32 in [-1, 1], at 24 kHz; padded with silence to `samples`, so that two pictures share their axis.
+    """
+    import numpy as np
+
+    padded = np.pad(waveform.astype(np.float64), (0, max(samples, WINDOW) - len(waveform)))
+    hop = max(WINDOW // 4, -(-(len(padded) - WINDOW) // MOST_COLUMNS) or 1)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
+    window = np.hanning(WINDOW)
+    power = np.abs(np.fft.rfft(frames * window) * 2 / window.sum()) ** 2  # a full-scale sine has power 1
+    decibels = 10 * np.log10(np.maximum(power @ _mel_bands().T, 10 ** (FLOOR / 10)))
+    return tuple(tuple(row) for row in np.round(decibels.T, 1).tolist())
+
+
+def _mel_bands() -> NDArray[Any]:
+    """Triangles (BANDS, bins) that are evenly spaced on the mel scale, 2595 log10(1 + f / 700); each sums to 1."""
+    import numpy as np
+
+    frequencies = np.fft.rfftfreq(WINDOW, 1 / SAMPLING_RATE)
+    mel = 2595 * np.log10(1 + frequencies / 700)
+    edges = np.linspace(0, mel[-1], BANDS + 2)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = np.clip(np.minimum((mel - low) / (middle - low), (high - mel) / (high - middle)), 0, None)
+    nearest = np.arange(BANDS), np.abs(mel - middle).argmin(axis=1)
+    triangles[nearest] = np.maximum(triangles[nearest], 1e-6)  # the lowest bands are narrower than a bin
+    bands: NDArray[Any] = triangles / triangles.sum(axis=1, keepdims=True)
+    return bands

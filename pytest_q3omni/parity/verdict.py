@@ -1,0 +1,91 @@
+"""`agrees`: what the rows and ranges of a comparison come to, as findings and as one verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from pytest_q3omni.parity.limits import FACTOR
+from pytest_q3omni.parity.logits import MODALITIES
+from pytest_q3omni.records import Agreement, Finding, Judgement, Parity, Verdict
+
+CHECK = "answers"
+NAME = "agrees"
+
+
+def answer_findings(rows: Sequence[Agreement]) -> Iterator[Finding]:
+    """Rows beyond their limit (errors), and rows with too few answers to say (warnings)."""
+    passed = {row.modality for row in rows if row.numerics == "w4a16" and row.state != "fail"}
+    for row in rows:
+        found, where = row.divergence, f"{row.modality} answers in {row.numerics.upper()}"
+        if row.state == "fail":
+            yield Finding(
+                CHECK, "error", where,
+                f"mean KL {found.mean:.4g} ± {found.error:.2g} nats over {found.tokens:,} tokens, "
+                f"top-1 agreement {found.top1:.1%}",
+                _bound(row), _fix(row, row.modality in passed),
+            )  # fmt: skip
+        elif row.state == "not checked":
+            yield Finding(
+                CHECK, "warning", where,
+                f"{found.tokens:,} answer tokens in {found.conversations:,} conversations",
+                f"{max(row.needed_tokens, found.tokens + 1):,} tokens or more, for a limit that means something",
+                f"add conversations with {row.modality}" if row.modality != "text" else "add conversations",
+            )  # fmt: skip
+
+
+def _bound(row: Agreement) -> str:
+    if row.numerics == "bf16":
+        return f"at most {row.limit:.4g}, {FACTOR:g} times what BF16 differs from itself by: nothing is packed here"
+    layers = "plain NVFP4 of the same layers costs"
+    return f"at most {row.limit:.4g}, {FACTOR:g} times what {layers} ({row.plain.mean:.4g}, and its uncertainty)"
+
+
+def _fix(row: Agreement, weights_agree: bool) -> str:
+    if row.numerics == "w4a4" and weights_agree:
+        return "the weights alone agree (W4A16), so look at the input scales: calibrate again, and pack again"
+    return "`q3omni verify QUANTIZED --source ORIGINAL` names the tensors that are not what packing gives"
+
+
+def unasked(rows: Sequence[Agreement], speaks: bool) -> Iterator[Finding]:
+    """A warning for each modality that no conversation asked about."""
+    asked = {row.modality for row in rows}
+    for modality in (*MODALITIES, *(("speech",) if speaks else ())):
+        if modality not in asked:
+            with_it = "with text alone, or one of picture and sound" if modality == "speech" else f"with {modality}"
+            with_it = "of text alone" if modality == "text" else with_it
+            yield Finding(
+                CHECK, "warning", f"{modality} answers", "no conversation asks for them", f"some {with_it}",
+                f"add conversations {with_it}",
+            )  # fmt: skip
+
+
+def agrees(rows: Sequence[Agreement], findings: Sequence[Finding]) -> Verdict:
+    """Fails with any error; passes if every row passes."""
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        count = f"{len(errors):,} error{'' if len(errors) == 1 else 's'}"
+        return Verdict(NAME, "fail", f"{count}, first {errors[0].where}: {errors[0].found}")
+    short = [row for row in rows if row.state == "not checked"]
+    if short:
+        row = short[0]
+        need = max(row.needed_tokens, row.divergence.tokens + 1)
+        have = f"has {row.divergence.tokens:,} answer tokens"
+        return Verdict(NAME, "not checked", f"{row.modality} in {row.numerics.upper()} needs {need:,}, {have}")
+    return Verdict(NAME, "pass", _why(rows))
+
+
+def _why(rows: Sequence[Agreement]) -> str:
+    modalities = ", ".join(dict.fromkeys(row.modality for row in rows))
+    numerics = " and ".join(dict.fromkeys(row.numerics.upper() for row in rows))
+    nearest = max(rows, key=lambda row: row.divergence.mean / row.limit if row.limit else 0.0)
+    place = f"{nearest.modality} in {nearest.numerics.upper()}"
+    shown = f"{nearest.divergence.mean:.2g} of at most {nearest.limit:.2g}"
+    return f"{modalities} in {numerics}; nearest to its limit: {place}, {shown}"
+
+
+def with_parity(judgement: Judgement, parity: Parity) -> Judgement:
+    """The judgement of the files, with `agrees` answered."""
+    verdicts = tuple(parity.verdict if verdict.name == NAME else verdict for verdict in judgement.verdicts)
+    findings = sorted((*judgement.findings, *parity.findings), key=lambda finding: finding.severity != "error")
+    return replace(judgement, verdicts=verdicts, findings=tuple(findings))

@@ -1,0 +1,73 @@
+"""The pages work as typed: every block runs in order, and prints what is shown."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from markdown_page import PageError, Session, blocks
+
+from pytest_q3omni import api
+from pytest_q3omni.omni.tiny import checkpoint_path, record_path
+
+pytestmark = pytest.mark.tiny
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"  # written from the code: test_docs_reference.py
+PAGES = {
+    str(page.relative_to(ROOT)): page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if REFERENCE not in page.parents
+}
+NOT_RUN = {
+    "README.md": ["downloads the dependencies", "needs your model", "needs a second run"],
+}
+"""What no test types, by page: it needs hardware, weights or a network that is not here. Changing it is a decision."""
+
+_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_EXTRA = "<!-- needs the quantize extra -->"
+_BESIDE = "<!-- starts beside q3omni-demo -->"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `q3omni demo` leaves, made from the bundled record, without torch."""
+    home = tmp_path_factory.mktemp("docs") / "q3omni-demo"
+    shutil.copytree(checkpoint_path(), home / "original")
+    api.quantize(home / "original", home / "quantized", recipe="nvfp4-default", record=record_path())
+    return home
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_works_as_typed(name: str, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("the pages are typed into bash, which is not here")
+    text = PAGES[name].read_text(encoding="utf-8")
+    if _EXTRA in text:
+        for package in ("torch", "transformers", "modelopt"):
+            pytest.importorskip(package, reason="needs the quantize extra: pip install 'pytest-q3omni[quantize]'")
+    if _BESIDE in text:
+        shutil.copytree(demo, tmp_path / "q3omni-demo")
+    monkeypatch.chdir(tmp_path)
+    runnable = [block for block in blocks(text) if not block.not_run and block.language in ("console", "python")]
+    try:
+        done = Session(name, tmp_path).run(text)
+    except PageError as error:
+        pytest.fail(str(error), pytrace=False)
+    assert done >= len(runnable)
+
+
+def test_what_is_not_run_is_known() -> None:
+    found = {name: [block.not_run for block in blocks(page.read_text(encoding="utf-8")) if block.not_run]
+             for name, page in PAGES.items()}  # fmt: skip
+    assert {name: reasons for name, reasons in found.items() if reasons} == NOT_RUN, (
+        "blocks marked `<!-- not run: REASON -->` changed. Fix: run them after all, or list them in NOT_RUN here"
+    )
+
+
+@pytest.mark.parametrize("page", [*PAGES.values(), *sorted(REFERENCE.glob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = {link["target"].partition("#")[0] for link in _LINK.finditer(page.read_text(encoding="utf-8"))}
+    local = {target for target in targets if target and "://" not in target}
+    missing = sorted(target for target in local if not (page.parent / target).exists())
+    assert not missing, f"{page}: no such files: {missing}"
