@@ -21,7 +21,9 @@ def main(file: str) -> str:
     run = json.loads(Path(file).read_text(encoding="utf-8"))
     benchmarks = [each for each in run["benchmarks"] if "figure" in each["extra_info"]]
     if not benchmarks:
-        raise SystemExit(f"{file}: no figure in it; make one with: pytest -m tiny --benchmark-only --benchmark-json=FILE")
+        raise SystemExit(
+            f"{file}: no figure in it; make one with: pytest -m tiny --benchmark-only --benchmark-json=FILE"
+        )
     extras = [each["extra_info"] for each in benchmarks]
     cpu = run["machine_info"]["cpu"].get("brand_raw", "unknown CPU")
     versions = {name: version for extra in extras for name, version in extra["versions"].items()}

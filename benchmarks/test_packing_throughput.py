@@ -11,7 +11,7 @@ from pytest_q3omni.nvfp4 import pack_tensor
 pytestmark = [pytest.mark.tiny, pytest.mark.benchmark(group="packing")]
 
 
-def test_packing_against_modelopt(benchmark: Any, weight: Any, torch_threads: int) -> None:
+def test_packing_against_modelopt(benchmark: Any, weight: Any, torch_threads: Any) -> None:
     import torch
     from modelopt.torch.quantization.qtensor import NVFP4QTensor
 
@@ -23,7 +23,7 @@ def test_packing_against_modelopt(benchmark: Any, weight: Any, torch_threads: in
     packed = measure(
         benchmark, lambda: pack_tensor(weight), Baseline("ModelOpt's NVFP4QTensor.quantize", modelopt),
         gigabytes_per_second(weight.nbytes), rounds=15, packages=("numpy", "numba", "torch", "nvidia-modelopt"),
-        bytes=weight.nbytes, shape=weight.shape, torch_threads=torch_threads,
+        bytes=weight.nbytes, shape=weight.shape, torch_threads=torch_threads(modelopt),
     )  # fmt: skip
     tensor, scales, global_scale = modelopt()
     assert packed.codes.tobytes() == tensor._quantized_data.numpy().tobytes(), "the same bytes, or no comparison"

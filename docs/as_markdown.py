@@ -46,12 +46,15 @@ def _list(text: str) -> list[str]:
 
 
 def with_fields(text: str, names: Sequence[str]) -> str:
-    """A record's docstring where `name: meaning. other: meaning.` becomes a list."""
+    """The text of a docstring where `name: meaning. other: meaning.` of fields or parameters becomes a list."""
     name = rf"(?:{'|'.join(names)})"
     start = re.compile(rf"(?:^|(?<=[.;] )){name}(?:, {name})*(?=: )")
-    paragraphs = [" ".join(paragraph.splitlines()) for paragraph in text.split("\n\n")]
-    listed = "\n\n".join(start.sub(lambda found: f"\n- `{found[0]}`", paragraph).strip() for paragraph in paragraphs)
-    return listed.replace(" \n", "\n")
+    parts = []
+    for paragraph in text.split("\n\n"):
+        joined = " ".join(paragraph.splitlines())
+        listed = start.sub(lambda found: f"\n- `{found[0]}`", joined)
+        parts.append(paragraph if listed == joined else listed.replace(" \n", "\n").strip())
+    return "\n\n".join(parts)
 
 
 def signature(name: str, function: Callable[..., Any]) -> str:

@@ -74,7 +74,8 @@ def _declared(function: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter,
 def _option(parameter: inspect.Parameter, kind: Any, info: Any) -> tuple[str, str, str]:
     # Under Annotated, typer's first positional argument is a name as well, though the field is called `default`.
     flag = next(name for name in (info.default, *(info.param_decls or ())) if isinstance(name, str))
-    value = "|".join(kind) if isinstance(kind, EnumMeta) else "VALUE"
+    choices = next((part for part in (kind, *typing.get_args(kind)) if isinstance(part, EnumMeta)), None)
+    value = "VALUE" if choices is None else "|".join(choices)
     required = parameter.default is parameter.empty
     default = "required" if required else "" if parameter.default is None else f"`{parameter.default}`"
     repeated = "; may be repeated" if "list[" in str(kind) and "repeated" not in info.help else ""
@@ -131,7 +132,8 @@ def assertions_page() -> str:
 
 def _function(name: str, function: Callable[..., Any]) -> str:
     short = name.rpartition(".")[2]
-    return "\n\n".join([f"### {name}", signature(short, function), plain(function.__doc__)])
+    text = with_fields(plain(function.__doc__), list(inspect.signature(function).parameters))
+    return "\n\n".join([f"### {name}", signature(short, function), text])
 
 
 def _record(kind: type) -> str:
@@ -241,7 +243,7 @@ def checks_page() -> str:
         a warning does not. A verdict whose needs are not there is `not checked`. One fault is reported once: a check
         leaves alone what an earlier one explained.
 
-        {others} take more than files: no check answers them.
+        {others} take more than files, so no check answers them; `q3omni parity` answers `agrees`.
 
         Which fault each of them catches: [verdicts-by-fault.md](../verdicts-by-fault.md).
         """

@@ -53,7 +53,7 @@ def measure(
     *,
     rounds: int,
     packages: Iterable[str],
-    **facts: object,
+    **facts: Any,
 ) -> _Result:
     """Time `work` with pytest-benchmark, and the baseline before each of its rounds; returns what `work` returns.
 
@@ -79,10 +79,8 @@ def measure(
     return result
 
 
-def describe(
-    benchmark: Any, scale: Scale, *, packages: Iterable[str], device: str | None = None, **facts: object
-) -> None:
-    """Say in `extra_info` of a benchmark that has run what its figure is and rests on; nothing with --benchmark-disable.
+def describe(benchmark: Any, scale: Scale, *, packages: Iterable[str], device: str | None = None, **facts: Any) -> None:
+    """Say in `extra_info` what the figure of a benchmark is and rests on; nothing with --benchmark-disable.
 
     unit and figure (of the median), device (without one, the CPU), load_average (of the last minute: above 1.5 or so,
     others were at work, and the figure is not worth much), versions of `packages`, and `facts`: bytes, shape, tokens,

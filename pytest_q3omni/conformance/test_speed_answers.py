@@ -104,7 +104,7 @@ def test_writing(
 @pytest.mark.parametrize("hardware", _HARDWARE)
 @pytest.mark.benchmark(group="answering on transformers")
 def test_answering(benchmark: Any, hardware: str, quantized_model: ModelHandle, conversation: Conversation) -> None:
-    """Your checkpoint, eagerly: a floor, not what an engine makes of it. No baseline: the original has no room beside."""
+    """Your checkpoint, eagerly: a floor, not what an engine makes of it. No baseline: two models need more room."""
     from pytest_q3omni.engines.device import probe
 
     answer = quantized_model.generate(conversation, max_new_tokens=_TOKENS)  # opens the model and warms it up

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_q3omni.engines._protocol import Engine
@@ -20,7 +21,7 @@ from pytest_q3omni.parity.speech import (
     speak,
     speech_agreement,
 )
-from pytest_q3omni.parity.verdict import agrees, answer_findings, unasked
+from pytest_q3omni.parity.verdict import agrees, answer_findings, sound_findings, unasked
 from pytest_q3omni.records import (
     Agreement,
     Numerics,
@@ -60,12 +61,30 @@ class Contestants:
     input_scales: Mapping[str, float]
 
 
-@dataclass
-class _Side:
+@dataclass(frozen=True)
+class Side:
     """What one engine gives to the targets, in text and in speech."""
 
     text: list[NDArray[np.float32]]
     speech: Codebooks
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What any checkpoint that packs the same layers is measured against.
+
+    original, repeat: BF16, and BF16 computed another way. plain: plain NVFP4 in each numerics. seen: input site ->
+    largest |input| over the targets.
+    """
+
+    path: Path
+    targets: Sequence[Target]
+    spoken: Sequence[Spoken]
+    speaks: bool
+    original: Side
+    repeat: Side
+    plain: Mapping[Numerics, Side]
+    seen: Mapping[str, float]
 
 
 def compare(
@@ -81,6 +100,13 @@ def compare(
     Raises:
         EngineError, InvalidRequest, Unreadable: an engine cannot run a conversation.
     """
+    reference = measure_reference(contestants, conversations, progress)
+    found = compare_with(reference, contestants, progress)
+    return replace(found, device=device, versions=dict(versions or {}))
+
+
+def measure_reference(contestants: Contestants, conversations: Sequence[Conversation], progress: Progress) -> Reference:
+    """The original, twice, and plain NVFP4 of it."""
     original = contestants.original
     speaks = original.speaks and all(engine.speaks for engine in contestants.quantized.values())
     with original.loaded(speech=speaks):
@@ -90,25 +116,34 @@ def compare(
     original.close()
     repeat = _side(contestants.repeat, targets, spoken, "BF16 again", progress)
     contestants.repeat.close()
-    references, seen = _references(contestants, targets, spoken, repeat, progress)
+    plain, seen = _plain(contestants, targets, spoken, repeat, progress)
+    return Reference(original.path, targets, spoken, speaks, base, repeat, plain, seen)
+
+
+def compare_with(reference: Reference, contestants: Contestants, progress: Progress = no_progress) -> Parity:
+    """The checkpoint, in each numerics, beside the reference."""
     rows: list[Agreement] = []
     voices: list[SpeechAgreement] = []
+    targets, spoken = reference.targets, reference.spoken
     for numerics, engine in contestants.quantized.items():
         side = _side(engine, targets, spoken, numerics.upper(), progress)
-        plain = references[numerics]
-        rows += text_agreements(numerics, targets, Answers(base.text, repeat.text, plain.text, side.text))
+        sides = (reference.original, reference.repeat, reference.plain[numerics], side)
+        rows += text_agreements(numerics, targets, Answers(*(each.text for each in sides)))
         if spoken:
-            flat = (flattened(each.speech) for each in (base, repeat, plain, side))
-            rows.append(agreement("speech", numerics, Answers(*flat), flat_codes(spoken)))
-            voices.append(speech_agreement(numerics, engine, spoken, per_codebook(base.speech, side.speech)))
+            flat = Answers(*(flattened(each.speech) for each in sides))
+            rows.append(agreement("speech", numerics, flat, flat_codes(spoken)))
+            codebooks = per_codebook(reference.original.speech, side.speech)
+            voices.append(speech_agreement(numerics, engine, spoken, codebooks))
         engine.close()
-    ranges = input_ranges(contestants.input_scales, seen) if "w4a4" in contestants.quantized else ()
-    findings = (*answer_findings(rows), *misfits(ranges), *unasked(rows, speaks))
+    ranges = input_ranges(contestants.input_scales, reference.seen) if "w4a4" in contestants.quantized else ()
+    findings = (
+        *answer_findings(rows), *sound_findings(voices), *misfits(ranges), *unasked(rows, reference.speaks),
+    )  # fmt: skip
     return Parity(
-        original=str(original.path),
+        original=str(reference.path),
         quantized=str(next(iter(contestants.quantized.values())).path),
-        device=device,
-        versions=dict(versions or {}),
+        device="",
+        versions={},
         verdict=agrees(rows, findings),
         agreements=tuple(rows),
         inputs=ranges,
@@ -117,21 +152,21 @@ def compare(
     )
 
 
-def _side(engine: Engine, targets: Sequence[Target], spoken: Sequence[Spoken], what: str, progress: Progress) -> _Side:
+def _side(engine: Engine, targets: Sequence[Target], spoken: Sequence[Spoken], what: str, progress: Progress) -> Side:
     with engine.loaded(speech=bool(spoken)):
         text = ask(engine, targets, what, progress)
-        return _Side(text, force(engine, spoken, f"{what} speech", progress) if spoken else [])
+        return Side(text, force(engine, spoken, f"{what} speech", progress) if spoken else [])
 
 
-def _references(
-    contestants: Contestants, targets: Sequence[Target], spoken: Sequence[Spoken], repeat: _Side, progress: Progress
-) -> tuple[dict[Numerics, _Side], dict[str, float]]:
+def _plain(
+    contestants: Contestants, targets: Sequence[Target], spoken: Sequence[Spoken], repeat: Side, progress: Progress
+) -> tuple[dict[Numerics, Side], dict[str, float]]:
     """What each numerics is measured against, and the largest inputs that plain NVFP4's calibration saw."""
     wanted = list(contestants.quantized)
     if wanted == ["bf16"]:  # nothing is packed: only BF16's own noise may lie between the two
         return {"bf16": repeat}, {}
     engine = contestants.plain(targets, spoken)
-    found: dict[Numerics, _Side] = {}
+    found: dict[Numerics, Side] = {}
     try:
         for numerics in wanted:
             engine.numerics = numerics

@@ -35,7 +35,11 @@ def needed_tokens(plain: Divergence) -> int:
 
 
 def state(found: Divergence, most: float, needed: int) -> State:
-    """Beyond the limit is a failure however few tokens there are; below it they must be enough to say so."""
+    """Beyond the limit is a failure however few tokens there are; below it they must be enough to say so, unless both
+    models say exactly the same.
+    """
     if found.mean > most:
         return "fail"
+    if found.largest == 0:
+        return "pass"
     return "pass" if found.tokens >= needed and found.conversations > 1 else "not checked"

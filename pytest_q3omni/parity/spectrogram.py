@@ -25,10 +25,10 @@ def spectrogram(waveform: NDArray[np.float32], samples: int) -> tuple[tuple[floa
     import numpy as np
 
     padded = np.pad(waveform.astype(np.float64), (0, max(samples, WINDOW) - len(waveform)))
-    hop = max(WINDOW // 4, -(-(len(padded) - WINDOW) // MOST_COLUMNS) or 1)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)
+    hop = max(WINDOW // 4, -(-len(windows) // MOST_COLUMNS))
     window = np.hanning(WINDOW)
-    power = np.abs(np.fft.rfft(frames * window) * 2 / window.sum()) ** 2  # a full-scale sine has power 1
+    power = np.abs(np.fft.rfft(windows[::hop] * window) * 2 / window.sum()) ** 2  # a full-scale sine has power 1
     decibels = 10 * np.log10(np.maximum(power @ _mel_bands().T, 10 ** (FLOOR / 10)))
     return tuple(tuple(row) for row in np.round(decibels.T, 1).tolist())
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_SPOKEN = 12
+MOST_SPOKEN = 9
 """Spoken answers that are compared, spread over the modalities: speech costs some ten forward passes a frame."""
 
 
@@ -43,11 +43,17 @@ def speak(original: Engine, targets: Sequence[Target], progress: Progress) -> li
     found = []
     for number, target in enumerate(chosen):
         progress("speech", number, len(chosen))
-        answer = original.generate(target.conversation, speech=True)
+        answer = say(original, target)
         if answer.codes is not None and answer.codes.shape[1]:
             found.append(Spoken(target, answer))
     progress("speech", len(chosen), len(chosen))
     return found
+
+
+def say(engine: Engine, target: Target) -> Answer:
+    """The spoken answer; the text alone where that is one token, its end perhaps, which transformers cannot speak."""
+    written = engine.generate(target.conversation)
+    return engine.generate(target.conversation, speech=True) if len(written.tokens) > 1 else written
 
 
 def _spread(targets: Sequence[Target]) -> list[Target]:
@@ -107,7 +113,7 @@ def speech_agreement(
         if modality not in firsts:
             continue
         mine = firsts[modality]
-        theirs = quantized.generate(mine.target.conversation, speech=True)
+        theirs = say(quantized, mine.target)
         samples.append(_sample(modality, mine, theirs))
         if not pictures:
             pictures, seconds = _pictures(mine.answer, theirs)

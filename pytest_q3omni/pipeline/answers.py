@@ -40,30 +40,42 @@ def compare_checkpoints(
         Inconsistent: a packed module that the original does not have.
         MissingDependency, EngineError, Unreadable: a model cannot be loaded or run.
     """
+    if not conversations:
+        raise InvalidRequest("no conversations", expected="one at least", fix="pass --conversations FILE.jsonl")
+    device = device or ModelHandle(original).device
+    engines = contestants(original, quantized, numerics=numerics, device=device)
+    return compare(engines, conversations, device=_device_name(device), versions=_versions(), progress=progress)
+
+
+def contestants(
+    original: Path, quantized: Path, *, numerics: Sequence[Numerics] = (), device: str | None = None
+) -> Contestants:
+    """The engines of one comparison; none is open yet. Raises what `compare_checkpoints` does of the files."""
     source, target = open_checkpoint(original), open_checkpoint(quantized)
     packed = packed_modules(target)
     if packed_modules(source):
         raise InvalidRequest("the original is packed", where=str(original), expected="the BF16 original",
                              fix="name the original first, then the quantized checkpoint")  # fmt: skip
-    if not conversations:
-        raise InvalidRequest("no conversations", expected="one at least", fix="pass --conversations FILE.jsonl")
-    made_for = file_numerics(target, packed)
-    wanted: Sequence[Numerics] = numerics or {"w4a4": ("w4a16", "w4a4")}.get(made_for, (made_for,))  # type: ignore[assignment]
     bf16 = ModelHandle(original, device=device)
     tensors = packed_tensors(source, packed)
 
     def plain(targets: Sequence[Target], spoken: Sequence[Spoken]) -> PlainEngine:
-        return PlainNVFP4(original, tensors, _calibration(bf16, targets, spoken), device=bf16.device)
+        heard = spoken if any(each.stage != "thinker" for each in tensors if each.action == "nvfp4") else ()
+        return PlainNVFP4(original, tensors, _calibration(bf16, targets, heard), device=bf16.device)
 
-    contestants = Contestants(
+    wanted = numerics or _numerics(file_numerics(target, packed))
+    return Contestants(
         original=bf16,
         repeat=ModelHandle(original, device=bf16.device, attention="eager"),
         plain=plain,
         quantized={name: ModelHandle(quantized, numerics=name, device=bf16.device) for name in wanted},
         input_scales=input_scales(target, packed),
     )
-    place = _device_name(bf16.device)
-    return compare(contestants, conversations, device=place, versions=_versions(), progress=progress)
+
+
+def _numerics(made_for: Numerics) -> tuple[Numerics, ...]:
+    """A checkpoint for W4A4 is served in W4A16 as well, by engines on Hopper."""
+    return ("w4a16", "w4a4") if made_for == "w4a4" else (made_for,)
 
 
 def packed_tensors(source: Checkpoint, packed: set[str]) -> list[TensorPlan]:

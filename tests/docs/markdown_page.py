@@ -7,7 +7,7 @@ The rules, which docs/README.md tells readers, too:
   must exit with 0 unless the next one is `echo $?`.
 - ```` ```python ````: runs, all of a page in one namespace; where the next block is ```` ```text ````, it is what the
   program prints.
-- a block after a line that ends in "save this as `NAME`:" is written to that file.
+- a block after a paragraph that ends in "save this as `NAME`:" is written to that file.
 - `...` stands for any text within a line; alone on its line for any lines.
 - `<!-- not run: REASON -->` before a block: neither typed nor written, but counted.
 - json, jsonl and toml are parsed; other text is only text. Any other language has to be marked as not run.
@@ -20,6 +20,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -56,6 +57,15 @@ class Step:
     shown: str
 
 
+@dataclass
+class DemoRun:
+    """One run of the demo that pages share. folder: where what it made is kept; answer: what it printed, its status."""
+
+    folder: Path
+    command: str = "q3omni demo"
+    answer: tuple[str, int] | None = None
+
+
 class PageError(AssertionError):
     """The page shows something else than what happens; the message names page and line."""
 
@@ -64,7 +74,7 @@ def blocks(text: str) -> list[Block]:
     """All fenced blocks of a page, in order."""
     found: list[Block] = []
     numbered = iter(enumerate(text.splitlines(), start=1))
-    before = reason = ""
+    before, reason, follows = "", "", False
     for number, line in numbered:
         fence = _FENCE.fullmatch(line)
         if fence:
@@ -73,11 +83,12 @@ def blocks(text: str) -> list[Block]:
             saved = _SAVE.search(before)
             content = "".join(f"{inner}\n" for inner in _until(numbered, fence["ticks"]))
             found.append(Block(number, fence["language"], content, saved["name"] if saved else "", reason))
-            before = reason = ""
+            before, reason = "", ""
+        elif mark := _NOT_RUN.fullmatch(line.strip()):
+            reason = mark["reason"]
         elif line.strip():
-            mark = _NOT_RUN.fullmatch(line.strip())
-            reason = mark["reason"] if mark else ""
-            before = before if mark else line.strip()
+            before, reason = f"{before if follows else ''} {line.strip()}", ""
+        follows = bool(line.strip())  # a paragraph goes on until an empty line
     return found
 
 
@@ -122,8 +133,8 @@ def _tidy(printed: str) -> str:
 class Session:
     """Types a page's blocks in the folder `home`."""
 
-    def __init__(self, page: str, home: Path) -> None:
-        self._page, self._home = page, home
+    def __init__(self, page: str, home: Path, demo: DemoRun | None = None) -> None:
+        self._page, self._home, self._demo = page, home, demo
         self._names: dict[str, object] = {"__name__": "__docs__"}
 
     def run(self, text: str) -> int:
@@ -152,12 +163,24 @@ class Session:
 
     def _type(self, bash: _Bash, typed: list[Step]) -> int:
         for step, following in zip(typed, [*typed[1:], None], strict=True):
-            printed, status = bash.type(step.command)
+            printed, status = self._answer(bash, step.command)
             if step.shown and not matches(step.shown, printed):
                 self._refuse(step.line, f"`{step.command}` prints something else", step.shown, printed)
             if status and (following is None or following.command != "echo $?"):
                 self._refuse(step.line, f"`{step.command}` exits with {status}", step.shown, printed)
         return len(typed)
+
+    def _answer(self, bash: _Bash, command: str) -> tuple[str, int]:
+        """Type the command; the demo only once for all pages, since it runs the model on sixty conversations."""
+        if self._demo is None or command != self._demo.command:
+            return bash.type(command)
+        made = self._home / self._demo.folder.name
+        if self._demo.answer is None:
+            self._demo.answer = bash.type(command)
+            shutil.copytree(made, self._demo.folder)
+        else:
+            shutil.copytree(self._demo.folder, made)
+        return self._demo.answer
 
     def _execute(self, block: Block) -> str:
         output = io.StringIO()

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from markdown_page import PageError, Session, blocks
+from markdown_page import DemoRun, PageError, Session, blocks
 
 from pytest_q3omni import api
 from pytest_q3omni.omni.tiny import checkpoint_path, record_path
@@ -20,7 +20,20 @@ PAGES = {
     if REFERENCE not in page.parents
 }
 NOT_RUN = {
-    "README.md": ["downloads the dependencies", "needs your model", "needs a second run"],
+    "README.md": ["sets up an environment, which downloads the dependencies", "needs your model"],
+    "docs/how-to/calibrate-with-my-own-data.md": ["needs your data and the memory for your model"],
+    "docs/how-to/ci-judges-my-checkpoint.md": ["needs GitHub's runners and your checkpoint"],
+    "docs/how-to/i-have-a-thor.md": [
+        "downloads the dependencies, on a Thor",
+        "needs a Thor and a checkpoint",
+        "needs a Thor, or half a minute for each pair elsewhere",
+    ],
+    "docs/how-to/only-a-laptop.md": ["half a minute; tests/plugin/test_conformance_suite.py runs it"],
+    "docs/tutorial.md": [
+        "downloads the dependencies, torch among them (some GB)",
+        "half a minute; the demo above does the same",
+        "needs the 30B model",
+    ],
 }
 """What no test types, by page: it needs hardware, weights or a network that is not here. Changing it is a decision."""
 
@@ -38,8 +51,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    return DemoRun(tmp_path_factory.mktemp("run") / "q3omni-demo")
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_works_as_typed(name: str, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_works_as_typed(
+    name: str, demo: Path, demo_run: DemoRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("bash") is None:
         pytest.skip("the pages are typed into bash, which is not here")
     text = PAGES[name].read_text(encoding="utf-8")
@@ -51,7 +71,7 @@ def test_a_page_works_as_typed(name: str, demo: Path, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     runnable = [block for block in blocks(text) if not block.not_run and block.language in ("console", "python")]
     try:
-        done = Session(name, tmp_path).run(text)
+        done = Session(name, tmp_path, demo_run).run(text)
     except PageError as error:
         pytest.fail(str(error), pytrace=False)
     assert done >= len(runnable)

@@ -1,9 +1,10 @@
 """The reader of pages itself: a page that lies must fail."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from markdown_page import Block, PageError, Session, Step, blocks, matches, steps
+from markdown_page import Block, DemoRun, PageError, Session, Step, blocks, matches, steps
 
 pytestmark = pytest.mark.tiny
 
@@ -18,16 +19,16 @@ def console(*lines: str) -> str:
 
 def test_blocks_know_their_file_and_why_they_are_not_run() -> None:
     text = page(
-        "Text, then save this as `a/b.json`:",
+        "Text, then save this as\n`a/b.json`:",
         '```json\n{"a": 1}\n```',
         "<!-- not run: needs a Thor -->",
         console("$ boil --thor"),
         console("$ true"),
     )
     assert blocks(text) == [
-        Block(3, "json", '{"a": 1}\n', "a/b.json"),
-        Block(9, "console", "$ boil --thor\n", not_run="needs a Thor"),
-        Block(13, "console", "$ true\n"),
+        Block(4, "json", '{"a": 1}\n', "a/b.json"),
+        Block(10, "console", "$ boil --thor\n", not_run="needs a Thor"),
+        Block(14, "console", "$ true\n"),
     ]
 
 
@@ -54,7 +55,7 @@ def test_shown_output_is_compared(shown: str, printed: str, same: bool) -> None:
     assert matches(shown, printed) is same
 
 
-needs_bash = pytest.mark.skipif("not __import__('shutil').which('bash')", reason="bash is not here")
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
 
 
 @needs_bash
@@ -102,3 +103,17 @@ def test_a_page_that_lies_fails(text: str, told: str, tmp_path: Path) -> None:
 def test_data_has_to_be_well_formed(text: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"."):
         Session("page.md", tmp_path).run(text)
+
+
+@needs_bash
+def test_the_demo_runs_once_for_all_pages(tmp_path: Path) -> None:
+    command = "mkdir made && echo here > made/file && echo done"
+    shared = DemoRun(tmp_path / "kept" / "made", command)
+    text = page(console(f"$ {command}", "done", "$ cat made/file", "here"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        assert Session(name, tmp_path / name, shared).run(text) == 2
+    (tmp_path / "kept" / "made" / "file").write_text("kept\n")
+    (tmp_path / "third").mkdir()
+    with pytest.raises(PageError, match=r"-here\n\+kept"):
+        Session("third", tmp_path / "third", shared).run(text)

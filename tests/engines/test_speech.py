@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))  # the tiny model's 
 
 from recipe import speech as recipe  # noqa: E402
 from recipe.batches import Batch  # noqa: E402
+from recipe.task import speech_codes  # noqa: E402
 
 from pytest_q3omni.engines import handle as handles  # noqa: E402
 from pytest_q3omni.engines.answers import _appended, question  # noqa: E402
@@ -76,10 +77,8 @@ def mixed():
 
 
 def some_codes(frames=6, seed=7):
-    """Codes that no model would choose; the first codebook repeats itself, which a repetition penalty would punish."""
-    codes = np.random.default_rng(seed).integers(64, size=(4, frames))
-    codes[0, 1::2] = codes[0, 0]
-    return codes
+    """Codes that no model would choose."""
+    return np.random.default_rng(seed).integers(64, size=(4, frames))
 
 
 def kl(mine, theirs):
@@ -102,7 +101,8 @@ def test_its_own_greedy_codes_are_the_most_likely(opened, numerics, modality):
 def test_it_equals_teacher_forcing_without_generation(opened, numerics, modality, monkeypatch):
     """The oracle builds the talker's input itself, and runs talker and code predictor once over all frames."""
     handle, asked, codes = opened(numerics), about(modality), some_codes()
-    tokens = handle.processor.tokenizer("XY").input_ids
+    tokens = handle.processor.tokenizer("XX").input_ids
+    codes[0, :2] = speech_codes(tokens, modality)[:2, 0]  # one likely code twice: a repetition penalty would show here
     monkeypatch.setattr(recipe, "speech_codes", lambda token_ids, kind: codes.T)
     with handle.loaded(speech=True) as model, torch.inference_mode():
         end = model.config.im_end_token_id
@@ -122,7 +122,7 @@ def test_it_equals_teacher_forcing_without_generation(opened, numerics, modality
 
 
 def test_values_are_whole_distributions(opened):
-    """Nothing is left out: neither what `generate` suppresses (the last 1024 ids but one) nor what it penalizes."""
+    """The ids that `generate` suppresses (the last 1024, but for the end) are among them."""
     handle = opened("bf16")
     found = handle.speech_logprobs(about("text"), [38, 48, 431], some_codes())
     assert [values.shape for values in found.values] == [(6, 1088), (6, 64), (6, 64), (6, 64)]

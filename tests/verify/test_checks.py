@@ -1,5 +1,8 @@
 """All checks: one file each, found by their file's name, documented, in an order that tells each fault once."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pytest_q3omni.records import Finding
@@ -24,6 +27,12 @@ def test_a_check_is_named_documented_and_placed(check: Check) -> None:
     assert check.summary.endswith((".", ":"))
     assert len((check.description or "").split("\n\n")) > 1, "the docstring says why it matters"
     assert set(check.after) <= set(names(PACKAGE))
+
+
+def test_a_check_may_be_imported_before_all_of_them_are_asked_for() -> None:
+    code = f"import {PACKAGE}.names; from {PACKAGE} import checks; print(len(checks()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len(checks())
 
 
 def test_checks_come_after_those_that_explain_them() -> None:

@@ -12,56 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_q3omni import __version__
-from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Parity, Plan, Verdict
+from pytest_q3omni.records import CalibrationRecord, Judgement, Parity, Plan, Verdict
 from pytest_q3omni.report.html import answers, coverage, figures, inputs, sizes, speech, weights
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["render_judgement", "render_report"]
+__all__ = ["render_judgement"]
 
 _TEMPLATES = Path(__file__).with_name("templates")
-
-
-def render_report(
-    judgement: Judgement | None,
-    *,
-    plan: Plan | None = None,
-    record: CalibrationRecord | None = None,
-    parity: Parity | None = None,
-) -> str:
-    """The report as one page; each of plan, record and parity adds what it knows.
-
-    Without a judgement the page is that of a parity run. A parity's verdict replaces the judgement's `agrees`.
-
-    Raises:
-        ValueError: neither a judgement nor a parity was given.
-    """
-    if judgement is None and parity is None:
-        raise ValueError("a report needs a judgement or a parity")
-    verdicts, findings = _verdicts(judgement, parity), _findings(judgement, parity)
-    named = frozenset(finding.where for finding in findings)
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            checkpoint=_checkpoint(judgement, parity),
-            version=__version__,
-            verdicts=verdicts,
-            outcome=_outcome(verdicts),
-            findings=findings,
-            plan=plan,
-            record=record,
-            parity=parity,
-            facts=None if judgement is None else judgement.facts,
-            layers=None if judgement is None else sizes.layers(judgement.facts.layers),
-            weights=None if judgement is None else weights.weights(judgement.tensor_errors, named),
-            coverage=None if record is None else coverage.coverage(record),
-            answers=None if parity is None else answers.answers(parity.agreements),
-            inputs=None if parity is None else inputs.inputs(parity.inputs, named),
-            speech=() if parity is None else tuple(map(speech.speech, parity.speech)),
-        )
-    )
 
 
 def render_judgement(
@@ -71,8 +30,29 @@ def render_judgement(
     record: CalibrationRecord | None = None,
     parity: Parity | None = None,
 ) -> str:
-    """The report of a judged checkpoint: `render_report`, under the name that all renderers share."""
-    return render_report(judgement, plan=plan, record=record, parity=parity)
+    """The report as one page; each of plan, record and parity adds what it knows.
+
+    The judgement has the parity's verdict and findings already (`parity.verdict.with_parity`).
+    """
+    named = frozenset(finding.where for finding in judgement.findings)
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            judgement=judgement,
+            version=__version__,
+            outcome=_outcome(judgement.verdicts),
+            plan=plan,
+            record=record,
+            parity=parity,
+            layers=sizes.layers(judgement.facts.layers),
+            weights=weights.weights(judgement.tensor_errors, named),
+            coverage=None if record is None else coverage.coverage(record),
+            answers=None if parity is None else answers.answers(parity.agreements),
+            inputs=None if parity is None else inputs.inputs(parity.inputs, named),
+            speech=() if parity is None else tuple(map(speech.speech, parity.speech)),
+        )
+    )
 
 
 def _environment() -> Environment:
@@ -112,30 +92,6 @@ def _breakable(name: str) -> object:
     return Markup(str(escape(_plain(name))).replace(".", ".<wbr>"))
 
 
-def _checkpoint(judgement: Judgement | None, parity: Parity | None) -> str:
-    if judgement is not None:
-        return judgement.checkpoint
-    return "" if parity is None else parity.quantized
-
-
-def _verdicts(judgement: Judgement | None, parity: Parity | None) -> tuple[Verdict, ...]:
-    """The judgement's, with what parity found out in its place."""
-    own = () if judgement is None else judgement.verdicts
-    if parity is None:
-        return own
-    answered = parity.verdict
-    if any(verdict.name == answered.name for verdict in own):
-        return tuple(answered if verdict.name == answered.name else verdict for verdict in own)
-    return (*own, answered)
-
-
-def _findings(judgement: Judgement | None, parity: Parity | None) -> tuple[Finding, ...]:
-    """Errors first. A judgement may hold the parity's findings already."""
-    own = () if judgement is None else judgement.findings
-    answered = () if parity is None else tuple(finding for finding in parity.findings if finding not in own)
-    return tuple(sorted((*own, *answered), key=lambda finding: finding.severity != "error"))
-
-
 def _outcome(verdicts: tuple[Verdict, ...]) -> Verdict:
     """All verdicts in one: failed where one failed, passed where one passed and none failed."""
     failed = [verdict.name for verdict in verdicts if verdict.state == "fail"]
@@ -143,7 +99,7 @@ def _outcome(verdicts: tuple[Verdict, ...]) -> Verdict:
     missing = [verdict.name for verdict in verdicts if verdict.state == "not checked"]
     rest = f"; not checked: {', '.join(missing)}" if missing else ""
     if failed:
-        return Verdict("Failed", "fail", f"{', '.join(failed)} failed, {passed} of {len(verdicts)} passed{rest}")
+        return Verdict("Failed", "fail", f"{', '.join(failed)}; {passed} of {len(verdicts)} verdicts passed{rest}")
     if passed:
         return Verdict("Passed", "pass", f"{passed} of {len(verdicts)} verdicts passed{rest}")
     return Verdict("Not checked", "not checked", f"no verdict was reached{rest}")

@@ -16,7 +16,7 @@ _SHADES = 6
 
 @dataclass(frozen=True, slots=True)
 class Modality:
-    """One modality in one stack of layers. tokens: routed in the layer that saw most, each to several experts."""
+    """One modality in one stack of layers. tokens: in the layer with most; a token counts for each of its experts."""
 
     name: str
     stack: str

@@ -33,7 +33,7 @@ def number(value: float) -> str:
 
 
 def _decimals(value: float) -> int:
-    return max(0, 2 - math.floor(math.log10(abs(value))))
+    return max(0, 2 - math.floor(math.log10(abs(float(f"{value:.3g}")))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,103 @@
+"""Limits of a mean KL: what they are made of, when they mean something, and what lies beyond them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_q3omni.records import Divergence
+
+pytestmark = pytest.mark.tiny
+
+pytest.importorskip("scipy", reason="needs the quantize extra: pip install pytest-q3omni[quantize]")
+
+from pytest_q3omni.parity.divergence import margin, upper_bound  # noqa: E402
+from pytest_q3omni.parity.limits import limit, needed_tokens, state  # noqa: E402
+
+T10 = 3.957  # Student's t of 10 degrees of freedom, at three sigmas
+
+
+def some(mean, error=0.0, *, conversations=11, tokens=100):
+    return Divergence(conversations, tokens, mean, error, mean, mean, mean, mean, 1.0)
+
+
+NOISE = some(1e-7, 1e-8)
+
+
+def test_the_limit_is_four_times_what_plain_nvfp4_costs_at_most():
+    assert limit(some(0.01), NOISE) == pytest.approx(0.04)
+    assert limit(some(0.01, 0.002), NOISE) == pytest.approx(4 * (0.01 + T10 * 0.002), rel=1e-3)
+
+
+def test_bf16_that_differs_more_from_itself_sets_the_limit():
+    assert limit(some(0.001), some(0.01, 0.001)) == pytest.approx(4 * (0.01 + T10 * 0.001), rel=1e-3)
+    assert limit(some(0.01), some(0.001, 0.1)) == pytest.approx(4 * (0.001 + T10 * 0.1), rel=1e-3), "its doubt, too"
+
+
+def test_one_conversation_limits_nothing():
+    one = some(0.01, math.inf, conversations=1)
+    assert limit(one, NOISE) == limit(some(0.01), one) == math.inf
+
+
+def test_tokens_that_are_needed():
+    # 100 tokens know the mean to 3.957 * 0.02 = 0.0791, eight times the mean: twice needs sixteen times as many
+    assert needed_tokens(some(0.01, 0.02)) == pytest.approx(100 * (T10 / 1) ** 2, abs=3)
+    assert needed_tokens(some(0.01, 0.0)) == 0
+    assert needed_tokens(some(0.0)) == 0, "where packing costs nothing, anything more is too much"
+    assert needed_tokens(some(0.01, math.inf, conversations=1, tokens=7)) == 14
+
+
+means, errors = st.floats(1e-6, 1.0), st.floats(1e-7, 1.0)
+counts, sizes = st.integers(2, 500), st.integers(2, 10_000)
+
+
+@given(means, errors, counts, sizes)
+def test_with_the_needed_tokens_the_limit_is_at_most_three_times_too_high(mean, error, conversations, tokens):
+    plain = some(mean, error, conversations=conversations, tokens=tokens)
+    needed = needed_tokens(plain)
+
+    def with_tokens(count):  # the same conversations, longer: the error falls with the root
+        return replace(plain, tokens=count, error=error * math.sqrt(tokens / count))
+
+    assert margin(with_tokens(needed)) <= 2 * mean * (1 + 1e-9)
+    assert upper_bound(with_tokens(needed)) <= 3 * mean * (1 + 1e-9)
+    if needed > 1:
+        assert margin(with_tokens(needed - 1)) > 2 * mean * (1 - 1e-9)
+
+
+@given(means, errors, counts, sizes, st.floats(1.0, 100.0))
+def test_more_doubt_needs_more_tokens_and_a_larger_cost_fewer(mean, error, conversations, tokens, factor):
+    plain = some(mean, error, conversations=conversations, tokens=tokens)
+    needed = needed_tokens(plain)
+    assert needed_tokens(replace(plain, error=error * factor)) >= needed
+    assert needed_tokens(replace(plain, mean=mean * factor)) <= needed
+    assert needed_tokens(replace(plain, conversations=conversations + 1)) <= needed
+
+
+@pytest.mark.parametrize(
+    ("mean", "tokens", "conversations", "expected"),
+    [
+        (0.03, 100, 11, "pass"),
+        (0.04, 100, 11, "pass"),  # the limit itself is allowed
+        (0.0401, 100, 11, "fail"),
+        (0.0401, 5, 11, "fail"),  # a failure does not wait for more tokens
+        (0.0401, 5, 1, "fail"),
+        (0.03, 49, 11, "not checked"),
+        (0.03, 50, 11, "pass"),
+        (0.03, 100, 1, "not checked"),
+    ],
+)
+def test_states(mean, tokens, conversations, expected):
+    assert state(some(mean, conversations=conversations, tokens=tokens), 0.04, 50) == expected
+
+
+def test_no_mean_is_beyond_an_infinite_limit():
+    assert state(some(12.0, conversations=1), math.inf, 0) == "not checked"
+
+
+def test_where_nothing_may_differ_any_difference_fails():
+    exact = some(0.0)
+    assert state(exact, limit(exact, exact), needed_tokens(exact)) == "pass"
+    assert state(some(1e-9), limit(exact, exact), needed_tokens(exact)) == "fail"
