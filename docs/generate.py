@@ -6,10 +6,10 @@ shape follows the releases of typer and argparse; the same declarations make bot
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import inspect
-import sys
 import typing
 from collections.abc import Callable, Iterator
 from enum import EnumMeta
@@ -289,4 +289,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else REFERENCE)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=REFERENCE)
+    main(parser.parse_args().folder)

@@ -23,6 +23,7 @@ from pytest_q3omni.records import (
 )
 
 if TYPE_CHECKING:
+    from pytest_q3omni.omni.checkpoint import Checkpoint
     from pytest_q3omni.omni.conversations import Conversation
 
 AnyPath = str | PathLike[str]
@@ -197,13 +198,17 @@ def parity(
     device: "cpu" or "cuda"; without it a CUDA device of capability 8.0 or higher, else the CPU.
 
     Raises:
-        InvalidRequest: no conversations, the original is packed itself, or numerics that the checkpoint has not.
+        InvalidRequest: no conversations, no such device, the original is packed itself, or numerics that the checkpoint
+            has not.
         MissingDependency: the `quantize` extra is not installed.
         EngineError, Unreadable: a model cannot be loaded, or cannot run a conversation; named.
     """
-    from pytest_q3omni.pipeline.answers import compare_checkpoints
+    from pytest_q3omni.engines.device import check_device
+    from pytest_q3omni.pipeline.answers import compare_checkpoints, open_original
 
-    asked = _conversations(Path(original), conversations)
+    if device is not None:
+        check_device(device)
+    asked = _conversations(open_original(Path(original)), conversations)
     chosen = () if numerics is None else (_numerics(numerics),)
     return compare_checkpoints(
         Path(original), Path(quantized), asked, numerics=chosen, device=device, progress=progress
@@ -217,16 +222,16 @@ def _numerics(name: str) -> Numerics:
     return cast(Numerics, name)
 
 
-def _conversations(original: Path, given: AnyPath | Sequence[Conversation] | None) -> Sequence[Conversation]:
+def _conversations(original: Checkpoint, given: AnyPath | Sequence[Conversation] | None) -> Sequence[Conversation]:
     from pytest_q3omni.omni.checkpoint import open_checkpoint
     from pytest_q3omni.omni.conversations import load_conversations
     from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
 
     if given is None:
-        asked, tiny = open_checkpoint(original), open_checkpoint(checkpoint_path())
-        if (asked.fingerprint(), asked.weights_sample()) != (tiny.fingerprint(), tiny.weights_sample()):
+        tiny = open_checkpoint(checkpoint_path())
+        if (original.fingerprint(), original.weights_sample()) != (tiny.fingerprint(), tiny.weights_sample()):
             raise InvalidRequest(
-                "no conversations to compare answers on", where=str(original), expected="a file of JSON lines",
+                "no conversations to compare answers on", where=str(original.path), expected="a file of JSON lines",
                 fix="pass --conversations FILE.jsonl (conversations=... in Python), with text, pictures and sound",
             )  # fmt: skip
         given = conversations_path()

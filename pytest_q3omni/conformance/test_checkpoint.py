@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_q3omni import api, assertions
+from pytest_q3omni import api
+from pytest_q3omni.assertions._outcome import hear
 from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `pair`
 from pytest_q3omni.records import Judgement, Verdict
 from pytest_q3omni.registry import load, names
@@ -34,7 +35,7 @@ def judgement(quantized_checkpoint: Path, request: pytest.FixtureRequest) -> Jud
     except pytest.skip.Exception:
         source = None
     found = _judge(quantized_checkpoint, source)
-    assertions._hear(found)
+    hear(found)
     return found
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_q3omni import api, assertions
+from pytest_q3omni import api
+from pytest_q3omni.assertions._outcome import hear
 from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `runner`
 from pytest_q3omni.plugin.options import CONVERSATIONS, SETTINGS
 from pytest_q3omni.records import Parity
@@ -36,7 +37,7 @@ def parity(
     if runner != "tiny" and given is None:
         pytest.skip(f"your checkpoints need your conversations: give {CONVERSATIONS}")
     found = _compare(original_model.path, quantized_model.path, quantized_model.device, given)
-    assertions._hear(found)
+    hear(found)
     return found
 
 

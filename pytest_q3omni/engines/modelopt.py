@@ -71,7 +71,8 @@ def load_modelopt() -> Any:
     except ImportError as error:
         raise missing_extra(f"{PACKAGE}{RELEASES} and requests>=2.32", "calibration", error) from error
     library = torch.library.Library("tensorrt", "IMPL")
-    library.impl("dynamic_block_quantize_op", _dynamic_block_quantize, "CPU", allow_override=True)
+    with _silence():  # torch 2.11 warns of what is meant: ModelOpt's own kernel for the CPU is replaced
+        library.impl("dynamic_block_quantize_op", _dynamic_block_quantize, "CPU", allow_override=True)
     _KEPT.append(library)
     return quantization
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +22,7 @@ from pytest_q3omni.parity.speech import (
     speak,
     speech_agreement,
 )
-from pytest_q3omni.parity.verdict import agrees, answer_findings, sound_findings, unasked
+from pytest_q3omni.parity.verdict import MUTE, agrees, answer_findings, sound_findings, unasked
 from pytest_q3omni.records import (
     Agreement,
     Numerics,
@@ -109,13 +110,12 @@ def measure_reference(contestants: Contestants, conversations: Sequence[Conversa
     """The original, twice, and plain NVFP4 of it."""
     original = contestants.original
     speaks = original.speaks and all(engine.speaks for engine in contestants.quantized.values())
-    with original.loaded(speech=speaks):
+    with closing(original), original.loaded(speech=speaks):
         targets = find_targets(original, conversations, progress)
         spoken = speak(original, targets, progress) if speaks else []
         base = _side(original, targets, spoken, "BF16", progress)
-    original.close()
-    repeat = _side(contestants.repeat, targets, spoken, "BF16 again", progress)
-    contestants.repeat.close()
+    with closing(contestants.repeat):
+        repeat = _side(contestants.repeat, targets, spoken, "BF16 again", progress)
     plain, seen = _plain(contestants, targets, spoken, repeat, progress)
     return Reference(original.path, targets, spoken, speaks, base, repeat, plain, seen)
 
@@ -126,18 +126,19 @@ def compare_with(reference: Reference, contestants: Contestants, progress: Progr
     voices: list[SpeechAgreement] = []
     targets, spoken = reference.targets, reference.spoken
     for numerics, engine in contestants.quantized.items():
-        side = _side(engine, targets, spoken, numerics.upper(), progress)
-        sides = (reference.original, reference.repeat, reference.plain[numerics], side)
-        rows += text_agreements(numerics, targets, Answers(*(each.text for each in sides)))
-        if spoken:
-            flat = Answers(*(flattened(each.speech) for each in sides))
-            rows.append(agreement("speech", numerics, flat, flat_codes(spoken)))
-            codebooks = per_codebook(reference.original.speech, side.speech)
-            voices.append(speech_agreement(numerics, engine, spoken, codebooks))
-        engine.close()
+        with closing(engine):
+            side = _side(engine, targets, spoken, numerics.upper(), progress)
+            sides = (reference.original, reference.repeat, reference.plain[numerics], side)
+            rows += text_agreements(numerics, targets, Answers(*(each.text for each in sides)))
+            if spoken:
+                flat = Answers(*(flattened(each.speech) for each in sides))
+                rows.append(agreement("speech", numerics, flat, flat_codes(spoken)))
+                codebooks = per_codebook(reference.original.speech, side.speech)
+                voices.append(speech_agreement(numerics, engine, spoken, codebooks))
     ranges = input_ranges(contestants.input_scales, reference.seen) if "w4a4" in contestants.quantized else ()
     findings = (
         *answer_findings(rows), *sound_findings(voices), *misfits(ranges), *unasked(rows, reference.speaks),
+        *([] if reference.speaks or not contestants.original.speaks else [MUTE]),
     )  # fmt: skip
     return Parity(
         original=str(reference.path),
@@ -165,12 +166,9 @@ def _plain(
     wanted = list(contestants.quantized)
     if wanted == ["bf16"]:  # nothing is packed: only BF16's own noise may lie between the two
         return {"bf16": repeat}, {}
-    engine = contestants.plain(targets, spoken)
     found: dict[Numerics, Side] = {}
-    try:
+    with closing(contestants.plain(targets, spoken)) as engine:
         for numerics in wanted:
             engine.numerics = numerics
             found[numerics] = _side(engine, targets, spoken, f"plain {numerics.upper()}", progress)
         return found, engine.input_amax() if "w4a4" in wanted else {}
-    finally:
-        engine.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pytest_q3omni.parity.divergence import margin, upper_bound
+from pytest_q3omni.parity.divergence import upper_bound
 from pytest_q3omni.records import Divergence, State
 
 FACTOR = 4.0
@@ -13,6 +13,8 @@ limit says that the checkpoint answers as if each packed weight had less than th
 (KL is quadratic in a small change of the logits: sum p (log p - log q) = half the variance of the change under p.)"""
 
 MOST_UNCERTAIN = 2.0
+"""How many times larger than a mean its uncertainty may be for a pass to say something: faults of the size of those
+that answers show at all are tens to thousands of times beyond what the format costs (docs/verdicts-by-fault.md)."""
 
 
 def limit(plain: Divergence, repeat: Divergence) -> float:
@@ -22,16 +24,15 @@ def limit(plain: Divergence, repeat: Divergence) -> float:
     return FACTOR * max(upper_bound(plain), upper_bound(repeat))
 
 
-def needed_tokens(plain: Divergence) -> int:
-    """Answer tokens at which plain NVFP4's mean is known to `MOST_UNCERTAIN` times itself: the limit then lies at most
-    three times as high as endless conversations would put it. The uncertainty falls with the root of their number.
-    0 where plain NVFP4 costs nothing. One conversation says nothing of spread: the tokens of two, at least.
+def needed_tokens(plain: Divergence, repeat: Divergence) -> int:
+    """Answer tokens at which the limit lies at most `1 + MOST_UNCERTAIN` times as high as endless conversations would
+    put it. Uncertainty falls with the root of their number. 0 where there is none. One conversation says nothing of
+    spread: the tokens of two, at least.
     """
-    if plain.mean == 0:
-        return 0
-    if plain.conversations < 2:
+    mean, bound = max(plain.mean, repeat.mean), max(upper_bound(plain), upper_bound(repeat))
+    if math.isinf(bound):
         return 2 * plain.tokens
-    return math.ceil(plain.tokens * (margin(plain) / (MOST_UNCERTAIN * plain.mean)) ** 2)
+    return math.ceil(plain.tokens * ((bound - mean) / (MOST_UNCERTAIN * mean)) ** 2) if mean else 0
 
 
 def state(found: Divergence, most: float, needed: int) -> State:

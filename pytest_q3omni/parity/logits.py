@@ -81,7 +81,7 @@ def agreement(
     """The row of one modality and one numerics; tokens: of each answer."""
     plain, repeat = divergence(answers.original, answers.plain), divergence(answers.original, answers.repeat)
     found = divergence(answers.original, answers.quantized)
-    most, needed = limit(plain, repeat), needed_tokens(plain)
+    most, needed = limit(plain, repeat), needed_tokens(plain, repeat)
     return Agreement(
         modality=modality,
         numerics=numerics,

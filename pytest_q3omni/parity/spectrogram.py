@@ -24,13 +24,20 @@ def spectrogram(waveform: NDArray[np.float32], samples: int) -> tuple[tuple[floa
     """
     import numpy as np
 
-    padded = np.pad(waveform.astype(np.float64), (0, max(samples, WINDOW) - len(waveform)))
+    padded = np.pad(audible(waveform), (0, max(samples, WINDOW) - len(waveform)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)
     hop = max(WINDOW // 4, -(-len(windows) // MOST_COLUMNS))
     window = np.hanning(WINDOW)
     power = np.abs(np.fft.rfft(windows[::hop] * window) * 2 / window.sum()) ** 2  # a full-scale sine has power 1
     decibels = 10 * np.log10(np.maximum(power @ _mel_bands().T, 10 ** (FLOOR / 10)))
     return tuple(tuple(row) for row in np.round(decibels.T, 1).tolist())
+
+
+def audible(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same in float64; what is no finite number is silence, as it is in a file of 16-bit integers."""
+    import numpy as np
+
+    return np.nan_to_num(waveform.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _mel_bands() -> NDArray[Any]:
@@ -42,7 +49,5 @@ def _mel_bands() -> NDArray[Any]:
     edges = np.linspace(0, mel[-1], BANDS + 2)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = np.clip(np.minimum((mel - low) / (middle - low), (high - mel) / (high - middle)), 0, None)
-    nearest = np.arange(BANDS), np.abs(mel - middle).argmin(axis=1)
-    triangles[nearest] = np.maximum(triangles[nearest], 1e-6)  # the lowest bands are narrower than a bin
     bands: NDArray[Any] = triangles / triangles.sum(axis=1, keepdims=True)
     return bands

@@ -11,7 +11,7 @@ from pytest_q3omni.engines._protocol import Engine
 from pytest_q3omni.engines.answers import Answer
 from pytest_q3omni.parity.divergence import divergence
 from pytest_q3omni.parity.logits import MODALITIES, Target
-from pytest_q3omni.parity.spectrogram import SAMPLING_RATE, spectrogram
+from pytest_q3omni.parity.spectrogram import SAMPLING_RATE, audible, spectrogram
 from pytest_q3omni.records import Divergence, Numerics, Progress, SpeechAgreement, SpeechSample
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _snr(mine: NDArray[np.float32] | None, theirs: NDArray[np.float32] | None) -
     """10 log10 of the power of the original over that of the difference, in dB; the shorter one ends in silence."""
     import numpy as np
 
-    waves = [np.zeros(0) if each is None else each.astype(np.float64) for each in (mine, theirs)]
+    waves = [np.zeros(0) if each is None else audible(each) for each in (mine, theirs)]
     length = max(map(len, waves))
     a, b = (np.pad(each, (0, length - len(each))) for each in waves)
     noise = float(((a - b) ** 2).sum())

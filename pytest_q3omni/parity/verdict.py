@@ -10,7 +10,7 @@ from pytest_q3omni.parity.logits import MODALITIES
 from pytest_q3omni.parity.speech import MOST_SPOKEN
 from pytest_q3omni.records import Agreement, Finding, Judgement, Parity, SpeechAgreement, Verdict
 
-CHECK = "answers"
+CHECK, SOUND_CHECK = "answers", "waveforms"
 NAME = "agrees"
 LEAST_SNR = 20.0
 """Decibels. A vocoder in BF16, computed in another order, is at 40 and more; one whose weights were rounded to NVFP4
@@ -70,7 +70,7 @@ def sound_findings(voices: Sequence[SpeechAgreement]) -> Iterator[Finding]:
         for sample in voice.samples:
             if sample.equal_codes == 1.0 and sample.snr is not None and sample.snr < LEAST_SNR:
                 yield Finding(
-                    CHECK, "error", f"speech in {voice.numerics.upper()}, {sample.conversation}",
+                    SOUND_CHECK, "error", f"speech in {voice.numerics.upper()}, {sample.conversation}",
                     f"equal codes, and {sample.snr:.1f} dB between the two waveforms",
                     f"{LEAST_SNR:g} dB or more", "take code2wav's tensors from the original: no engine runs it packed",
                 )  # fmt: skip
@@ -87,6 +87,13 @@ def unasked(rows: Sequence[Agreement], speaks: bool) -> Iterator[Finding]:
                 CHECK, "warning", f"{modality} answers", "no conversation asks for them", f"some {with_it}",
                 f"add conversations {with_it}",
             )  # fmt: skip
+
+
+MUTE = Finding(
+    CHECK, "warning", "speech answers", "the original speaks, the checkpoint has no talker or no code2wav", "both",
+    "pack the whole model, or name an original without them",
+)  # fmt: skip
+"""Where the checkpoint lost its voice; a thinker alone may be what was wanted."""
 
 
 def agrees(rows: Sequence[Agreement], findings: Sequence[Finding]) -> Verdict:

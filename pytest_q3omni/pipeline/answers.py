@@ -51,11 +51,8 @@ def contestants(
     original: Path, quantized: Path, *, numerics: Sequence[Numerics] = (), device: str | None = None
 ) -> Contestants:
     """The engines of one comparison; none is open yet. Raises what `compare_checkpoints` does of the files."""
-    source, target = open_checkpoint(original), open_checkpoint(quantized)
+    source, target = open_original(original), open_checkpoint(quantized)
     packed = packed_modules(target)
-    if packed_modules(source):
-        raise InvalidRequest("the original is packed", where=str(original), expected="the BF16 original",
-                             fix="name the original first, then the quantized checkpoint")  # fmt: skip
     bf16 = ModelHandle(original, device=device)
     tensors = packed_tensors(source, packed)
 
@@ -71,6 +68,19 @@ def contestants(
         quantized={name: ModelHandle(quantized, numerics=name, device=bf16.device) for name in wanted},
         input_scales=input_scales(target, packed),
     )
+
+
+def open_original(path: Path) -> Checkpoint:
+    """The checkpoint that the other one is measured against.
+
+    Raises:
+        InvalidRequest: it is packed itself. Unreadable: there is none.
+    """
+    source = open_checkpoint(path)
+    if packed_modules(source):
+        raise InvalidRequest("the original is packed", where=str(path), expected="the BF16 original",
+                             fix="name the original first, then the quantized checkpoint")  # fmt: skip
+    return source
 
 
 def _numerics(made_for: Numerics) -> tuple[Numerics, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_q3omni import assertions
+from pytest_q3omni.assertions._outcome import heard
+from pytest_q3omni.errors import Q3OmniError
 from pytest_q3omni.plugin import workers
 from pytest_q3omni.plugin.options import REPORT
 from pytest_q3omni.records import Judgement, Parity
@@ -29,11 +30,11 @@ class Reporting:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, object, object]:
         """Hear what the item's assertions judge, in its fixtures, too."""
-        token = assertions._judged.set(self._judged)
+        token = heard.set(self._judged)
         try:
             return (yield)
         finally:
-            assertions._judged.reset(token)
+            heard.reset(token)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -53,18 +54,23 @@ class Reporting:
             judgements, parities = _sorted(self._judged)
             outgoing[_JUDGEMENTS] = [judgement_json(judgement) for judgement in judgements]
             outgoing[_PARITIES] = [parity_json(parity) for parity in parities]
+            return
+        try:
+            self._outcome = self._write(*joined(self._judged))
+        except OSError as error:
+            fix = f"Fix: give {REPORT} a path that can be written"
+            self._outcome = [f"ERROR: {error.filename or self._file}: {error.strerror}: no report. {fix}"]
+        except Q3OmniError as error:  # a checkpoint that its test removed again
+            self._outcome = [f"ERROR: no report: {error}"]
         else:
-            try:
-                self._outcome = self._write(*joined(self._judged))
-            except OSError as error:
-                fix = f"Fix: give {REPORT} a path that can be written"
-                self._outcome = [f"ERROR: {error.filename or self._file}: {error.strerror}: no report. {fix}"]
-                session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
+            return
+        session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
 
     def _write(self, judgements: list[Judgement], parities: dict[str, Parity]) -> list[str]:
         """One JSON file for all, or a page for each; says what is where."""
         if not judgements:
-            return [f"nothing was judged (no assert_verified ran): {self._file} not written"]
+            ways = "assert_verified or assert_output_parity"
+            return [f"nothing was judged (no {ways} ran): {self._file} not written"]
         self._file.parent.mkdir(parents=True, exist_ok=True)
         if self._file.suffix.lower() == ".json":
             found = {

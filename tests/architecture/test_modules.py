@@ -1,5 +1,6 @@
 """Every module imports alone, without a warning; registries hold what they promise; public names are pinned."""
 
+import ast
 import importlib
 import pkgutil
 import subprocess
@@ -26,7 +27,7 @@ REGISTRIES = {
     "pytest_q3omni.omni.stages": "STAGE",
     "pytest_q3omni.verify.checks": "CHECK",
 }
-TORCH_FREE = ("derive", "layouts", "nvfp4", "omni", "pack", "plan", "plugin", "report", "verify")
+TORCH_FREE = ("derive", "layouts", "nvfp4", "omni", "pack", "parity", "plan", "plugin", "report", "verify")
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -42,6 +43,17 @@ def test_a_module_imports_alone_and_without_warnings(module: str, tmp_path: Path
     assert loaded == "[]" or numeric, f"importing {module} loads {loaded}"
 
 
+@pytest.mark.parametrize("folder", TORCH_FREE)
+def test_torch_is_not_imported_inside_functions_either(folder: str) -> None:
+    members = [module for module in MODULES if module.startswith(f"pytest_q3omni.{folder}.")]
+    assert members
+    for module in members:
+        tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert "torch" not in {name.partition(".")[0] for name in imported}, module
+
+
 @pytest.mark.parametrize(("package", "attribute"), REGISTRIES.items())
 def test_every_member_of_a_registry_defines_its_object_and_says_what_it_is(package: str, attribute: str) -> None:
     assert names(package)
@@ -54,7 +66,7 @@ def test_every_member_of_a_registry_defines_its_object_and_says_what_it_is(packa
 
 def test_public_names_are_pinned() -> None:
     """A new name is a decision, not an accident."""
-    assert api.__all__ == ["calibrate", "demo", "load_record", "plan", "quantize", "verify"]
+    assert api.__all__ == ["calibrate", "demo", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
     assert nvfp4.__all__ == ["Packed", "pack_tensor", "unpack_tensor"]
     public = {name for name in vars(assertions) if name.startswith("assert_")}
     assert public == {
@@ -62,6 +74,7 @@ def test_public_names_are_pinned() -> None:
         "assert_chatml",
         "assert_compression_ratio",
         "assert_expert_coverage",
+        "assert_output_parity",
         "assert_quantized_fraction",
         "assert_verified",
     }

@@ -13,7 +13,10 @@ import pytest
 
 from pytest_q3omni import api, assertions
 from pytest_q3omni.omni.tiny import record_path
-from pytest_q3omni.records import SampleFailure
+from pytest_q3omni.parity.inputs import misfits
+from pytest_q3omni.parity.limits import state
+from pytest_q3omni.parity.verdict import agrees, answer_findings
+from pytest_q3omni.records import Agreement, Divergence, InputRange, Parity, SampleFailure
 
 pytestmark = pytest.mark.tiny
 
@@ -139,3 +142,69 @@ def test_verified_lists_every_finding(failing, quantized_checkpoint, record, tmp
     tokens["image"]["thinker.model.layers.0.mlp.experts"] = (0, *(9,) * 7)
     save_record(replace(record, expert_tokens=tokens), tmp_path / "record")
     failing(assertions.assert_verified, made, record=tmp_path / "record", require=["faithful", "serves"], hide=[made])
+
+
+def measured(mean, *, tokens=1234, conversations=12, top1=0.975):
+    return Divergence(conversations, tokens, mean, mean / 14, mean, 9 * mean, 20 * mean, 40 * mean, top1)
+
+
+def row(modality, numerics, mean, *, needed=90, **options):
+    """A row as `parity` makes it: plain NVFP4 costs 0.0031, and the limit is a little above four times that."""
+    found, plain = measured(mean, **options), measured(0.0031)
+    limit = 0.021
+    return Agreement(
+        modality, numerics, found, plain, measured(0.001), measured(1e-6), 0.96, 0.98, 0.97, limit, needed,
+        state(found, limit, needed),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Let `api.parity` find these rows and input ranges; models are not asked."""
+
+    def pretend(*rows, ranges=()):
+        findings = (*answer_findings(rows), *misfits(ranges))
+        verdict = agrees(rows, findings)
+        found = Parity("/models/original", "/models/packed", "cpu", {}, verdict, rows, ranges, findings=findings)
+        monkeypatch.setattr(api, "parity", lambda *paths, **options: found)
+        return found
+
+    return pretend
+
+
+def parity_fails(failing, **options):
+    failing(assertions.assert_output_parity, "/models/original", "/models/packed", **options)
+
+
+def test_parity_beyond_the_limits(failing, answering):
+    answering(row("text", "w4a16", 0.004), row("image", "w4a16", 0.3), row("text", "w4a4", 0.0411))
+    parity_fails(failing)
+
+
+def test_parity_with_an_input_scale_in_another_unit(failing, answering):
+    answering(row("text", "w4a4", 0.004), ranges=(InputRange(f"{SITE}".replace("qkv", "q"), 1200.0, 12.0),))
+    parity_fails(failing)
+
+
+def test_parity_of_too_few_tokens(failing, answering):
+    answering(row("text", "w4a16", 0.004), row("audio", "w4a16", 0.004, tokens=30, needed=4321))
+    parity_fails(failing)
+
+
+def test_parity_of_one_conversation(failing, answering):
+    answering(row("text", "w4a16", 0.004, conversations=1))
+    parity_fails(failing)
+
+
+def test_parity_beyond_a_mean_of_the_callers_own(failing, answering):
+    answering(row("text", "w4a16", 0.004), row("image", "w4a16", 0.0123), row("image", "w4a4", 0.3))
+    parity_fails(failing, max_mean_kl=0.01)
+
+
+def test_parity_below_a_top_1_agreement_of_the_callers_own(failing, answering):
+    answering(row("text", "w4a16", 0.004), row("speech", "w4a16", 0.005, top1=0.8612))
+    parity_fails(failing, min_top1=0.9)
+
+
+def test_parity_with_a_bound_that_is_none(failing):
+    parity_fails(failing, min_top1=95)

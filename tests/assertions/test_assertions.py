@@ -1,7 +1,9 @@
 """Each assertion returns what it judged, on paths, handles and records, and refuses bounds that judge nothing."""
 
+import inspect
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +15,13 @@ from pytest_q3omni.assertions import (
     assert_chatml,
     assert_compression_ratio,
     assert_expert_coverage,
+    assert_output_parity,
     assert_quantized_fraction,
     assert_verified,
 )
 from pytest_q3omni.errors import Inconsistent, InvalidRequest, NotChatML, UnknownName, Unreadable
 from pytest_q3omni.omni.tiny import record_path
+from pytest_q3omni.records import Agreement, Divergence, Finding, Parity, Verdict
 
 pytestmark = pytest.mark.tiny
 
@@ -28,9 +32,10 @@ def record():
 
 
 def test_the_public_names_are_those_of_the_design_so_far():
-    defined = {name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
-    assert {name for name in defined if not name.startswith("_")} == set(module.__all__)
-    assert len(module.__all__) == 6, "assert_output_parity and assert_loads_in_vllm come with what they need"
+    functions = {name for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    assert functions == set(module.__all__)
+    assert not functions & {name for name, value in vars(module).items() if inspect.ismodule(value)}
+    assert len(module.__all__) == 7, "assert_loads_in_vllm comes with what it needs"
 
 
 def test_compression_ratio_equals_the_plan(original_checkpoint, quantized_checkpoint):
@@ -148,3 +153,97 @@ def test_the_traceback_ends_at_the_call(pytester):
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
     assert "assertions.py:" not in result.stdout.str()
+
+
+# --- output parity, of records: what is measured is tested in tests/parity
+
+
+def divergence(mean, top1=0.975):
+    return Divergence(12, 1234, mean, mean / 14, mean, mean, mean, mean, top1)
+
+
+def row(modality, mean, *, limit=0.02, state="pass", top1=0.975):
+    plain = divergence(0.003)
+    return Agreement(
+        modality, "w4a16", divergence(mean, top1), plain, plain, plain, 1.0, 1.0, 1.0, limit, 50, state
+    )  # fmt: skip
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Let `api.parity` find these rows, and write down what it is asked."""
+    asked = []
+
+    def pretend(*rows, findings=()):
+        verdict = Verdict("agrees", "pass", "")
+        found = Parity("original", "packed", "cpu", {}, verdict, rows, findings=findings)
+        monkeypatch.setattr(api, "parity", lambda *paths, **options: asked.append((paths, options)) or found)
+        return asked
+
+    return pretend
+
+
+def test_parity_returns_the_row_that_is_nearest_to_its_limit(answering):
+    answering(row("text", 0.01, limit=0.05), row("image", 0.004, limit=0.005))
+    measured = assert_output_parity("original", "packed")
+    assert (measured.name, measured.value, measured.bound, measured.unit) == ("mean KL", 0.004, 0.005, "nats")
+    assert list(measured.details["rows"]) == ["text w4a16", "image w4a16"]
+    assert measured.details["parity"].quantized == "packed"
+    assert assert_output_parity("original", "packed", max_mean_kl=0.01).value == 0.01, "of the largest, with a bound"
+
+
+def test_parity_asks_for_what_its_caller_asks_for(answering):
+    asked = answering(row("text", 0.001))
+    original = SimpleNamespace(path="original", device="cuda:1")
+    assert_output_parity(original, "packed", conversations="mine.jsonl", numerics="w4a4")
+    options = {"conversations": "mine.jsonl", "numerics": "w4a4", "device": "cuda:1"}
+    assert asked == [((Path("original"), Path("packed")), options)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "passes"),
+    [
+        ({}, True),
+        ({"max_mean_kl": 0.01}, True),
+        ({"max_mean_kl": 0.00999}, False),
+        ({"min_top1": 0.975}, True),
+        ({"min_top1": 0.976}, False),
+        ({"max_mean_kl": 0.01, "min_top1": 1}, False),
+    ],
+)
+def test_parity_with_bounds_of_the_callers_own(answering, bounds, passes):
+    answering(row("text", 0.01), row("image", 0.001, top1=1.0))
+    if passes:
+        assert_output_parity("original", "packed", **bounds)
+    else:
+        with pytest.raises(AssertionError, match="text answers in W4A16"):
+            assert_output_parity("original", "packed", **bounds)
+
+
+def test_a_mean_of_the_callers_own_replaces_the_limits_and_nothing_else(answering):
+    beyond = Finding("answers", "error", "text answers in W4A16", "mean KL 0.05", "0.02", "pack again")
+    answering(row("text", 0.05, state="fail"), row("image", 0.001, state="not checked"), findings=(beyond,))
+    with pytest.raises(AssertionError, match=r"mean KL 0\.05; expected 0\.02"):
+        assert_output_parity("original", "packed")
+    assert assert_output_parity("original", "packed", max_mean_kl=0.1).value == 0.05
+    scale = Finding("input-ranges", "error", "a.input_scale", "100 times more", "32 at most", "calibrate again")
+    sound = Finding("waveforms", "error", "speech in W4A16", "12 dB", "20 dB", "take code2wav from the original")
+    answering(row("text", 0.05), findings=(scale, sound))
+    with pytest.raises(AssertionError, match=r"a\.input_scale: 100 times more(.|\n)*speech in W4A16: 12 dB"):
+        assert_output_parity("original", "packed", max_mean_kl=0.1)
+
+
+def test_a_modality_that_nobody_asks_about_is_no_failure_of_parity(answering):
+    missing = Finding("answers", "warning", "audio answers", "no conversation asks for them", "some", "add some")
+    answering(row("text", 0.001), findings=(missing,))
+    assert_output_parity("original", "packed")
+
+
+@pytest.mark.parametrize("bound", [math.nan, -1, 0, math.inf, True, "0.1"])
+def test_parity_bounds_are_numbers_above_zero(answering, bound):
+    asked = answering(row("text", 0.001))
+    with pytest.raises(InvalidRequest, match=r"max_mean_kl=.*leave it out, and the limits are measured"):
+        assert_output_parity("original", "packed", max_mean_kl=bound)
+    with pytest.raises(InvalidRequest, match=r"min_top1=.*at most 1 \(a share: write 0\.95 for 95 %\)"):
+        assert_output_parity("original", "packed", min_top1=95 if bound is math.inf else bound)
+    assert asked == [], "before any model is loaded"

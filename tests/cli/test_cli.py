@@ -4,41 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from command_line import FULL_SIZE, TINY, q3omni, refused
 
-from pytest_q3omni.omni.tiny import checkpoint_path, record_path
+from pytest_q3omni.omni.tiny import record_path
 
 pytestmark = pytest.mark.tiny
-
-FULL_SIZE = str(files("pytest_q3omni.omni") / "qwen3_omni_30b_config.json")
-TINY = str(checkpoint_path())
-
-
-def q3omni(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    script = Path(sys.executable).with_name("q3omni")
-    return subprocess.run([script, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a request that could not be done."""
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    assert done.stderr.startswith("q3omni: ")
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
-@pytest.fixture(scope="module")
-def weight_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model packed weight-only, through the command line."""
-    home = tmp_path_factory.mktemp("weight-only")
-    done = q3omni("quantize", TINY, home / "out", "--recipe", "nvfp4-mlp-weight-only", cwd=home)
-    assert done.returncode == 0, done
-    return home / "out"
 
 
 def test_the_package_comes_from_site_packages(tmp_path: Path) -> None:
@@ -139,7 +112,7 @@ def test_weight_only_says_that_conversations_were_not_needed(tmp_path: Path) -> 
     assert "the conversations were not needed" in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["plan", "calibrate", "quantize", "verify", "demo"])
+@pytest.mark.parametrize("verb", ["plan", "calibrate", "quantize", "verify", "parity", "demo"])
 def test_help_shows_an_example(verb: str, tmp_path: Path) -> None:
     done = q3omni(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0

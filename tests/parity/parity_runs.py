@@ -15,7 +15,7 @@ from pytest_q3omni.records import Parity, no_progress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "verify"))  # sound checkpoints and faults are made there
 
-from sound_checkpoints import load_fault, make  # noqa: E402
+from sound_checkpoints import load_fault, make
 
 __all__ = ["against", "conversations", "load_fault", "make", "quantized_as", "reference_of"]
 
@@ -32,7 +32,7 @@ def reference_of(sound: Path) -> Reference:
 
 def against(reference: Reference, quantized: Path, *, speech: bool = True) -> Parity:
     """A checkpoint beside a reference that was measured before; without speech in a third of the time."""
-    asked = reference if speech else replace(reference, spoken=(), speaks=False)
+    asked = reference if speech else replace(reference, spoken=())
     return compare_with(asked, contestants(checkpoint_path(), quantized, device="cpu"))
 
 

@@ -51,7 +51,7 @@ def test_an_input_scale_100_times_off_fails_in_w4a4_and_not_in_w4a16(site, size,
     assert ranges
     assert all(found.where.endswith(tuple(f"{name}.input_scale" for name in SITES[site])) for found in ranges)
     assert all("100 times" in found.found for found in ranges)
-    answers = [found for found in parity.findings if found.check == "answers"]
+    answers = [found for found in parity.findings if (found.check, found.severity) == ("answers", "error")]
     if size == "small":  # everything beyond a hundredth of the largest input is clipped
         assert answers
         assert all("W4A4" in found.where and "input scales" in found.fix for found in answers)

@@ -53,10 +53,9 @@ def test_modalities_take_turns():
         [target(f"{letter}{number}", *media) for number in range(count)]
         for letter, media, count in (("t", (), 9), ("i", ("image",), 2), ("a", ("audio",), 4))
     )
-    assert names(speech._spread([*text, *image, *audio])) == (
-        ["t0", "i0", "a0", "t1", "i1", "a1", "t2", "a2", "t3", "a3", "t4", "t5"]
-    )
-    assert len(speech._spread(text)) == 9
+    turns = ["t0", "i0", "a0", "t1", "i1", "a1", "t2", "a2", "t3"]
+    assert names(speech._spread([*text, *image, *audio]))[:9] == turns
+    assert names(speech._spread([*audio, *text[:2]])) == ["t0", "a0", "t1", "a1", "a2", "a3"]
     assert speech._spread([]) == []
 
 
@@ -79,7 +78,7 @@ def test_answers_without_a_frame_are_left_out():
 
 
 def test_an_answer_of_one_token_is_not_spoken_but_shown():
-    """transformers cannot speak an end of turn alone, and a broken checkpoint may say no more: a difference, no error."""
+    """transformers cannot speak an end of turn alone, all that a broken checkpoint may say: a difference, no error."""
     mute = engine({"a": said("", tokens=(2,))})
     assert speech.speak(mute, [target("a")], no_progress) == []
     assert [call.what for call in mute.log] == ["open", "generate"]
@@ -134,6 +133,11 @@ def test_equal_waveforms_have_no_noise():
     assert speech._snr(np.zeros(3, np.float32), WAVE) < -1000, "a silent original has a number, too"
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_waveform_of_no_numbers_is_silent_and_not_equal(broken):
+    assert speech._snr(WAVE, np.full_like(WAVE, broken)) == pytest.approx(0.0)
+
+
 # --- what one model gives to the other's codes
 
 
@@ -163,15 +167,19 @@ def test_codes_lie_in_the_order_of_their_log_probabilities():
     assert values.argmax(-1).tolist() == codes.tolist()
 
 
-def test_every_model_is_forced_to_the_originals_codes():
+def test_every_model_is_forced_to_the_originals_codes(monkeypatch):
     spoken = [Spoken(target("a"), said("a").answer), Spoken(target("b"), said("b", codes=CODES[:, :3]).answer)]
     other = engine({"a": said("x", seed=1), "b": said("y", seed=2)}, "w4a4")
     told: list[tuple[str, int, int]] = []
+    given, ask = [], other.speech_logprobs
+    monkeypatch.setattr(other, "speech_logprobs", lambda *asked: given.append(asked) or ask(*asked))
     first, second = speech.force(other, spoken, "W4A4 speech", lambda *step: told.append(step))
     assert [len(values) for values in first] == [4, 4]
     assert [len(values) for values in second] == [3, 3]
     assert np.array_equal(first[1], books(1)[1])
     assert [call.what for call in other.log] == ["open", "speech_logprobs", "speech_logprobs"]
+    assert [tokens for _, tokens, _ in given] == [(3, 1), (3, 1)]
+    assert [codes.tolist() for *_, codes in given] == [CODES.tolist(), CODES[:, :3].tolist()]
     assert told == [("W4A4 speech", 0, 2), ("W4A4 speech", 1, 2), ("W4A4 speech", 2, 2)]
 
 

@@ -1,4 +1,4 @@
-"""Parity of the tiny model: a sound checkpoint agrees in every row, and W4A4 is what ModelOpt's fake quantization is."""
+"""Parity of the tiny model: a sound checkpoint agrees in every row, and W4A4 is ModelOpt's fake quantization."""
 
 import pytest
 
@@ -65,9 +65,9 @@ def test_ranges_of_the_file_hold_what_is_seen(sound_parity):
 
 
 def test_w4a4_is_modelopts_fake_quantization_within_its_own_rounding(sound, reference, monkeypatch):
-    """The bound is derived in this run: by how much W4A4 differs from itself with every input scale one unit in the last
-    place away. Input scales that are 10 % off are beyond it; so the file's input scales are what they should be.
-    (Twice or half of a scale is the same numbers: block scales are powers of two apart, and neither end is reached.)
+    """The bound is derived in this run: how far W4A4 is from itself with every input scale one unit in the last place
+    away. Input scales that are 10 % off are beyond it, so the file's are what they should be. (Twice a scale gives the
+    same numbers: block scales halve, which E4M3 does exactly as long as they stay in its range.)
     """
     given = packed.input_scales
 

@@ -5,8 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_q3omni.parity.verdict import agrees, answer_findings, unasked, with_parity
-from pytest_q3omni.records import Agreement, Divergence, Facts, Finding, Judgement, Parity, Verdict
+from pytest_q3omni.parity.speech import MOST_SPOKEN
+from pytest_q3omni.parity.verdict import LEAST_SNR, agrees, answer_findings, sound_findings, unasked, with_parity
+from pytest_q3omni.records import (
+    Agreement,
+    Divergence,
+    Facts,
+    Finding,
+    Judgement,
+    Parity,
+    SpeechAgreement,
+    SpeechSample,
+    Verdict,
+)
 
 pytestmark = pytest.mark.tiny
 
@@ -59,7 +70,10 @@ def test_an_unpacked_checkpoint_is_told_that_nothing_is_packed():
         ("text", "add conversations of text alone"),
         ("image", "add conversations with image"),
         ("audio", "add conversations with audio"),
-        ("speech", "add conversations with longer answers: the first 12, of each modality in turn, are spoken"),
+        (
+            "speech",
+            f"add conversations with longer answers: the first {MOST_SPOKEN}, of each modality in turn, are spoken",
+        ),
     ],
 )
 def test_too_few_tokens_are_a_warning_that_says_how_many_are_needed(modality, fix):
@@ -88,6 +102,24 @@ def test_modalities_that_nobody_asked_about_are_warnings():
     assert list(unasked([row("text"), row("image"), row("audio")], speaks=False)) == []
 
 
+def voice(equal_codes, snr, numerics="w4a16"):
+    sample = SpeechSample("file:3", "text", ("AB", "AB"), (7, 7), equal_codes, snr)
+    return SpeechAgreement(numerics, (), (sample,))
+
+
+def test_equal_codes_that_sound_unlike_are_the_vocoders_fault():
+    (finding,) = sound_findings([voice(1.0, 40.0), voice(1.0, 12.34, "w4a4"), voice(1.0, None)])
+    assert str(finding) == (
+        "speech in W4A4, file:3: equal codes, and 12.3 dB between the two waveforms; expected 20 dB or more. Fix: take "
+        "code2wav's tensors from the original: no engine runs it packed  [waveforms, error]"
+    )
+    assert list(sound_findings([voice(1.0, LEAST_SNR)])) == []
+
+
+def test_different_codes_may_sound_unlike():
+    assert list(sound_findings([voice(0.99, -3.0)])) == []
+
+
 # --- the verdict
 
 
@@ -105,6 +137,8 @@ def test_it_passes_where_every_row_does_and_names_the_nearest():
 
 def test_rows_without_any_difference_pass_without_a_division():
     assert verdict(row(mean=0.0, limit=0.0)).state == "pass"
+    found = verdict(row(mean=0.0, limit=0.0), row("audio", mean=0.01, limit=0.02))
+    assert found.why.endswith("nearest to its limit: audio in W4A16, 0.01 of at most 0.02")
 
 
 def test_an_error_of_any_kind_fails():

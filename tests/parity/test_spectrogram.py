@@ -47,10 +47,19 @@ def test_decibels_are_of_full_scale():
     assert loud - half == pytest.approx(20 * math.log10(2), abs=0.11)
 
 
+def test_noise_is_as_loud_in_every_band():
+    """Bands are means, not sums: the wide ones at the top are not louder for it. And none is too narrow for a bin."""
+    noise = np.random.default_rng(5).normal(size=4 * SECOND).astype(np.float32) / 8
+    loud = 10 * np.log10((10 ** (np.array(spectrogram(noise, len(noise))) / 10)).mean(axis=1))
+    assert loud[1:].max() - loud[1:].min() < 3
+    assert abs(loud[0] - loud[1:].mean()) < 6, "half of the lowest band's bin is the mirror of the other half"
+
+
 def test_silence_is_the_floor():
     rows = spectrogram(np.zeros(5000, np.float32), 5000)
     assert {value for row in rows for value in row} == {FLOOR}
     assert {value for row in spectrogram(np.zeros(0, np.float32), 0) for value in row} == {FLOOR}
+    assert {value for row in spectrogram(np.full(900, math.nan, np.float32), 900) for value in row} == {FLOOR}
     faint = np.array(spectrogram(tone(1000, 1e-6), 6000))
     assert faint.min() == faint.max() == FLOOR
 

@@ -56,7 +56,7 @@ def test_in_an_empty_folder_everything_passes(pytester, cache):
     result = run(pytester, "-m", "tiny", "--junitxml=junit.xml", cache)
     outcomes = result.parseoutcomes()
     assert result.ret == 0
-    assert (outcomes["skipped"], outcomes.get("failed"), outcomes.get("errors")) == (1, None, None), "the benchmark"
+    assert (outcomes["skipped"], outcomes.get("failed"), outcomes.get("errors")) == (6, None, None), "the benchmarks"
     assert items(pytester) >= {f"test_check[tiny-{check}]" for check in names("pytest_q3omni.verify.checks")}
     assert items(pytester) >= {
         f"test_verdict[tiny-{name}]" for name in ("packed", "consistent", "faithful", "calibrated")
@@ -119,4 +119,4 @@ def test_hardware_items_say_what_they_need(pytester, cache):
 def test_modules_are_found_by_name_and_need_no_conftest():
     files = {file.name for file in Path(conformance.__file__).parent.glob("*.py")}
     assert {file for file in files if not file.startswith("_")} == {file for file in files if file.startswith("test_")}
-    assert len(files) == len({file for file in files if file.startswith("test_")}) + 2, "__init__ and _pairs"
+    assert len(files) == len({file for file in files if file.startswith("test_")}) + 3, "__init__, _pairs, _speed"

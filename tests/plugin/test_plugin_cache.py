@@ -108,7 +108,7 @@ def test_large_weights_are_told_apart_by_size_and_time(source, monkeypatch):
 def test_the_code_that_packs_is_part_of_the_key(source, monkeypatch, tmp_path):
     names = {"/".join(file.parts[-2:]) for file in twins._code()}
     assert {"nvfp4/codec.py", "pack/stream.py", "derive/weights.py", "layouts/modelopt.py"} <= names
-    assert not {"plugin/twins.py", "pytest_q3omni/cli.py"} & names
+    assert not {"plugin/twins.py", "cli/verbs.py"} & names
     before = key(source)
     (tmp_path / "more.py").write_text("changed")
     monkeypatch.setattr(twins, "_code", lambda: [tmp_path / "more.py"])
