@@ -7,6 +7,7 @@ Both run on transformers, experts one after another, so that what differs betwee
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,12 +19,13 @@ from pytest_q3omni.engines.answers import Answer, Logprobs, SpeechLogprobs, answ
 from pytest_q3omni.engines.memory import available_bytes, gib
 from pytest_q3omni.engines.packed import bf16_bytes, file_numerics, load_packed, packed_modules
 from pytest_q3omni.engines.speech import check_speech, speech_logprobs
-from pytest_q3omni.errors import EngineError, InvalidRequest
+from pytest_q3omni.errors import EngineError, Inconsistent, InvalidRequest
 from pytest_q3omni.omni.checkpoint import Checkpoint, open_checkpoint
 from pytest_q3omni.omni.conversations import Conversation, parse_conversation
-from pytest_q3omni.omni.stages import stage_of
+from pytest_q3omni.omni.stages import expected_tensors, stage_of
 from pytest_q3omni.records import Numerics
 
+_MOST_DESCRIBED = 2  # times what is stored: a few missing tensors are named later, one by one
 _HEADROOM = 1.1  # activations and the largest tensor while it is converted
 _OPEN: list[ModelHandle] = []  # least recently used first; memory belongs to the process, and so does this list
 
@@ -136,6 +138,7 @@ class ModelHandle:
 
     def _open(self, speech: bool) -> None:
         self.close()
+        self._check_size("" if speech else "thinker.")
         _make_room(self, self._bytes(speech))
         model = self._load(speech)
         self._model, self._speaking = model, speech
@@ -147,6 +150,21 @@ class ModelHandle:
         if self.numerics == "bf16":
             return load_model(self.path, speech=speech, device=self.device, attention=self._attention)
         return load_packed(self._checkpoint, self.numerics, speech=speech, device=self.device)
+
+    def _check_size(self, prefix: str) -> None:
+        """Refuse a config that describes far more than the files hold: transformers would build it all first.
+
+        Raises:
+            Inconsistent: names both numbers of parameters, or the field of the config that is wrong.
+        """
+        described = expected_tensors(self.config, f"{self.path}: config.json")
+        parameters = sum(math.prod(tensor.shape) for tensor in described if tensor.name.startswith(prefix))
+        stored = bf16_bytes(self._checkpoint, self._packed, prefix) // 2
+        if parameters > _MOST_DESCRIBED * stored:
+            raise Inconsistent(
+                f"describes {parameters:,} parameters", where=f"{self.path}: config.json",
+                expected=f"the {stored:,} that the files hold", fix="take config.json and weights from the same model",
+            )  # fmt: skip
 
     def _bytes(self, speech: bool) -> int:
         whole = bf16_bytes(self._checkpoint, self._packed, "" if speech else "thinker.")

@@ -21,7 +21,7 @@ SHOWN = 20
 
 _LATER = {
     "loads": "needs an engine's loader, and none was asked",
-    "agrees": "needs the answers of both models; the judge reads files only",
+    "agrees": "needs the answers of both models: q3omni parity ORIGINAL QUANTIZED",
     "serves": "needs a GPU and an engine; the judge reads files only",
 }
 

@@ -288,3 +288,17 @@ def test_an_input_scale_that_is_no_number_is_refused(quantized_checkpoint, tmp_p
     save_file(tensors, tmp_path / "nan" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(Inconsistent, match=f"{name}: input scale nan"):
         ModelHandle(tmp_path / "nan", device="cpu").generate(MESSAGES)
+
+
+@pytest.mark.parametrize(("layers", "found"), [(10**9, "tensors"), (40, "describes .* parameters")])
+def test_a_config_that_describes_more_than_the_files_hold_is_refused_before_it_is_built(
+    layers, found, original_checkpoint, tmp_path
+):
+    # transformers would make modules for all of them: a billion layers filled the memory of whoever opened them
+    place = tmp_path / "grown"
+    shutil.copytree(original_checkpoint, place)
+    config = json.loads((place / "config.json").read_text())
+    config["thinker_config"]["text_config"]["num_hidden_layers"] = layers
+    (place / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Inconsistent, match=found):
+        ModelHandle(place, device="cpu").generate(MESSAGES)

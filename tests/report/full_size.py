@@ -66,7 +66,7 @@ def judgement() -> Judgement:
         Verdict("faithful", "fail", f"1 error, first {FAULTY} (packed-weights)"),
         Verdict("calibrated", "pass", "5 checks passed; 1 warning"),
         Verdict("loads", "not checked", "needs an engine's loader, and none was asked"),
-        Verdict("agrees", "not checked", "needs the answers of both models; the judge reads files only"),
+        Verdict("agrees", "not checked", "needs the answers of both models: q3omni parity ORIGINAL QUANTIZED"),
         Verdict("serves", "not checked", "needs a GPU and an engine; the judge reads files only"),
     )
     return Judgement("/models/Qwen3-Omni-30B-A3B-Instruct-NVFP4", verdicts, findings, facts, errors)

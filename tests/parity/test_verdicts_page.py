@@ -1,0 +1,44 @@
+"""docs/verdicts-by-fault.md has every fault, and says of them what the verdicts say now."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.tiny
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "verdicts_by_fault.py"
+PAGE = SCRIPT.with_name("verdicts-by-fault.md").read_text(encoding="utf-8")
+AGAIN = "the page is out of date. Fix: python docs/verdicts_by_fault.py"
+
+
+def test_every_fault_has_a_row_and_no_other_has() -> None:
+    faults = {file.stem for file in (SCRIPT.parents[1] / "tests" / "faults").glob("[!_]*.py")}
+    assert sorted(re.findall(r"^\| `(\w+)`:", PAGE, re.MULTILINE)) == sorted(faults), AGAIN
+
+
+def test_every_fault_is_seen_or_is_a_warning() -> None:
+    unseen = [line for line in PAGE.splitlines() if line.startswith("| `") and "**fail**" not in line]
+    assert {re.match(r"\| `(\w+)`", line)[1] for line in unseen} == warnings()
+
+
+def warnings() -> set[str]:
+    from parity_runs import load_fault
+    from sound_checkpoints import fault_names
+
+    return {name for name in fault_names() if load_fault(name).FAULT.severity == "warning"}
+
+
+@pytest.mark.parametrize(
+    "name", ["down_input_scale_100_times_too_small", "expert_global_scale_4_times_too_large", "vocoder_silent"]
+)
+def test_a_row_is_what_the_verdicts_say_now(name: str, sound: Path, request: pytest.FixtureRequest, tmp_path: Path):
+    for module in ("torch", "transformers", "modelopt"):
+        pytest.importorskip(module, reason="needs the quantize extra: pip install pytest-q3omni[quantize]")
+    spec = importlib.util.spec_from_file_location("verdicts_by_fault", SCRIPT)
+    script = sys.modules["verdicts_by_fault"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = script.row(name, sound, request.getfixturevalue("reference"), tmp_path)
+    assert found.line in PAGE.splitlines(), AGAIN
