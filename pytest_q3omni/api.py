@@ -204,7 +204,7 @@ def parity(
         EngineError, Unreadable: a model cannot be loaded, or cannot run a conversation; named.
     """
     from pytest_q3omni.engines.device import check_device
-    from pytest_q3omni.pipeline.answers import compare_checkpoints, open_original
+    from pytest_q3omni.pipeline.parity import compare_checkpoints, open_original
 
     if device is not None:
         check_device(device)

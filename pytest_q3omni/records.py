@@ -222,9 +222,10 @@ class Judgement:
 class Divergence:
     """Kullback-Leibler divergence of next-token distributions, over answer tokens, in nats.
 
-    mean, median, p99, p999, largest: of KL(reference || other) per token. error: standard error of the mean, with
-    conversations as the independent units (tokens of one answer are not). top1: share of tokens where both have the
-    same most likely next token.
+    mean, median, p99, p999, largest: of KL(reference || other) per token; infinite where the other model computes NaN,
+    or excludes a token that the reference does not. error: standard error of the mean, with conversations as the
+    independent units (tokens of one answer are not); infinite for a single one. top1: share of tokens where both have
+    the same most likely next token.
     """
 
     conversations: int
@@ -240,12 +241,14 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Does a checkpoint answer like its original: one modality ("text", "image", "audio", "speech"), one numerics.
+    """Does a checkpoint answer like its original: one modality, one numerics.
 
+    modality: "text", "image" or "audio"; of speech, the codes of the stages "talker" and "code_predictor".
     divergence: KL(BF16 || checkpoint). plain: KL(BF16 || plain NVFP4), which is ModelOpt's fake quantization of the
-    same layers of the original. apart: KL(plain NVFP4 || checkpoint). repeat: KL(BF16 || BF16 computed another way),
-    what no quantization is to blame for. accuracy: share of answers of which every token is the most likely one, for
-    the checkpoint, the original, and plain NVFP4; of the conversations' own answers where they have one.
+    same layers of the original; where nothing is packed (bf16), the repeat. apart: KL(plain NVFP4 || checkpoint).
+    repeat: KL(BF16 || BF16 computed another way), what no quantization is to blame for.
+    accuracy: share of answers of which every token is the most likely one, for the checkpoint, the original, and plain
+    NVFP4; of the conversations' own answers where they have one.
     limit: largest mean of `divergence` that passes. needed_tokens: answer tokens for that limit to mean something.
     """
 
@@ -262,25 +265,35 @@ class Agreement:
     needed_tokens: int
     state: State
 
+    @property
+    def where(self) -> str:
+        """How findings and messages call the row."""
+        return f"{self.modality} answers in {self.numerics.upper()}"
+
 
 @dataclass(frozen=True, slots=True)
 class InputRange:
     """An input that is rounded to NVFP4: the largest |activation| that the file's scale holds, and the largest seen.
 
-    module: one packed module, or `layer.mlp.experts` projections as the file names them. seen: over the conversations
-    of this run, in BF16; of the whole layer where experts share their input.
+    module: the packed module with the largest scale among those that share the input (q/k/v; all experts of a layer).
+    seen: over the conversations of this run, in BF16; of the whole layer where experts share their input.
+    lowest, holds_least: the module with the smallest scale, and what that holds; "" where all have the same.
     """
 
     module: str
     holds: float
     seen: float
+    lowest: str = ""
+    holds_least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechSample:
     """One spoken answer of both models, greedy. equal_codes: share of equal codes over the frames of the longer one.
 
-    snr: decibels of the original's waveform over the difference; None where the waveforms are equal (no difference).
+    snr: decibels of the original's waveform over its difference from the checkpoint's; None where there is no
+    difference. vocoder_snr: the same where the checkpoint's code2wav is given the original's codes, so that only it
+    may differ.
     """
 
     conversation: str
@@ -289,6 +302,7 @@ class SpeechSample:
     frames: tuple[int, int]
     equal_codes: float
     snr: float | None
+    vocoder_snr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +311,8 @@ class SpeechAgreement:
 
     codebooks: KL(BF16 || checkpoint) per codebook of the codec, teacher-forced with the original's codes; the first is
     the talker's, the others the code predictor's. spectrograms: "original" and "quantized" -> log-mel-spaced power in
-    decibels, rows from low to high frequency, columns in time, of the first sample; `spectrogram_seconds` long.
+    decibels, rows from low to high frequency, columns in time, of the first sample that both speak;
+    `spectrogram_seconds` long.
     """
 
     numerics: Numerics

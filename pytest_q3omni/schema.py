@@ -133,7 +133,7 @@ def parity_from_json(data: Mapping[str, Any]) -> Parity:
         versions=data["versions"],
         verdict=Verdict(name, **answer),
         agreements=tuple(_agreement(row) for row in data["agreements"]),
-        inputs=tuple(InputRange(**row) for row in data["inputs"]),
+        inputs=tuple(InputRange(**_numbers(row)) for row in data["inputs"]),
         speech=tuple(_speech(row) for row in data["speech"]),
         findings=tuple(Finding(**finding) for finding in data["findings"]),
     )
@@ -145,10 +145,15 @@ def _agreement(row: Mapping[str, Any]) -> Agreement:
 
 
 def _divergence(row: Mapping[str, Any]) -> Divergence:
-    return Divergence(**{**row, "error": _number(row["error"])})
+    return Divergence(**_numbers(row))
 
 
-def _number(value: float | None) -> float:
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of which none may be null: null is infinity."""
+    return {name: _number(value) for name, value in row.items()}
+
+
+def _number(value: Any) -> Any:
     return math.inf if value is None else value
 
 

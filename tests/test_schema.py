@@ -38,13 +38,14 @@ def few(values):
 
 findings = few(st.builds(Finding, text, severities, text, text, text, text))
 verdict = st.builds(Verdict, text, states, text)
-divergence = st.builds(Divergence, count, count, finite, endless, *[finite] * 5)
+divergence = st.builds(Divergence, count, count, *[endless] * 6, finite)
 agreement = st.builds(Agreement, text, numerics, *[divergence] * 4, *[finite] * 3, endless, count, states)
-sample = st.builds(SpeechSample, text, text, st.tuples(text, text), st.tuples(count, count), finite, st.none() | finite)
+noise = st.none() | finite
+sample = st.builds(SpeechSample, text, text, st.tuples(text, text), st.tuples(count, count), finite, noise, noise)
 speech = st.builds(
     SpeechAgreement, numerics, few(divergence), few(sample), st.dictionaries(text, few(few(finite)), max_size=2), finite
 )
-inputs = few(st.builds(InputRange, text, finite, finite))
+inputs = few(st.builds(InputRange, text, endless, endless, text, endless))
 versions = st.dictionaries(text, text, max_size=2)
 parities = st.builds(
     Parity, text, text, text, versions, verdict, few(agreement), inputs=inputs, speech=few(speech), findings=findings
@@ -95,6 +96,30 @@ def test_an_infinite_number_is_null():
     assert data["agreements"][0]["divergence"]["error"] is None
     assert data["agreements"][0]["plain"]["error"] == 0.001
     assert data["speech"][0]["codebooks"][0]["error"] is None
+
+
+def test_a_row_of_a_model_that_computes_nan_is_null_and_comes_back():
+    broken = Divergence(4, 30, *[math.inf] * 6, 0.25)
+    row = Agreement("talker", "w4a4", broken, some(), broken, some(), 0.0, 1.0, 1.0, 0.04, 60, "fail")
+    found = Parity("a", "b", "", {}, Verdict("agrees", "fail", ""), (row,))
+    data = strict(parity_json(found))
+    assert data["agreements"][0]["divergence"] == {
+        "conversations": 4, "tokens": 30, "top1": 0.25,
+        **dict.fromkeys(("mean", "error", "median", "p99", "p999", "largest")),
+    }  # fmt: skip
+    assert parity_from_json(data) == found
+
+
+def test_an_input_range_and_a_sample_in_json():
+    sample = SpeechSample("a", "text", ("A", "A"), (2, 2), 1.0, None, 30.0)
+    found = Parity(
+        "a", "b", "", {}, Verdict("agrees", "pass", ""), (), (InputRange("a", 2.0, math.inf, "b", 0.5),),
+        (SpeechAgreement("w4a4", (), (sample,)),),
+    )  # fmt: skip
+    data = strict(parity_json(found))
+    assert data["inputs"] == [{"module": "a", "holds": 2.0, "seen": None, "lowest": "b", "holds_least": 0.5}]
+    assert data["speech"][0]["samples"][0]["vocoder_snr"] == 30.0
+    assert parity_from_json(data) == found
 
 
 def test_the_schema_of_a_parity():

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.assertions._arguments import AnyCheckpoint, checked_bound, device_of, path_of
-from pytest_q3omni.assertions._outcome import OPEN, fail, hear
+from pytest_q3omni.assertions.outcome import OPEN, fail, hear
 from pytest_q3omni.errors import InvalidRequest, NotChatML
 from pytest_q3omni.records import Measurement, Parity
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_q3omni.omni.conversations import Conversation
 
 _TENSORS = "Fix: `q3omni verify QUANTIZED --source ORIGINAL` names tensors that are not what packing gives"
+_TOO_LOW = "Fix: the bound is below what the format itself costs: raise it, or pack fewer layers"
 _OWN = "leave it out, and the limits are measured; `q3omni parity` shows what plain NVFP4 costs"
 
 
@@ -87,7 +88,7 @@ def assert_output_parity(
     measured = Measurement("mean KL", worst.divergence.mean, bound, "nats", details)
     findings = _apart(found, most, least)
     if findings:
-        shown = f"worst mean KL {measured.value:.4g} nats ({worst.modality} in {worst.numerics.upper()}), "
+        shown = f"worst row: {worst.where}, mean KL {measured.value:.4g} nats, "
         shown += f"{'its limit' if most is None else 'max_mean_kl'} is {bound:.4g}"
         if least is not None:
             lowest = min(row.divergence.top1 for row in found.agreements)
@@ -102,15 +103,16 @@ def _own_bound(name: str, value: float | None, most: float, why: str) -> float |
 
 def _apart(parity: Parity, most: float | None, least: float | None) -> list[str]:
     """Why the answers do not agree: by the rows' own limits, or by the caller's."""
-    short = {f"{row.modality} answers in {row.numerics.upper()}" for row in parity.agreements if row.state == OPEN}
+    short = {row.where for row in parity.agreements if row.state == OPEN}
     own = [found for found in parity.findings if found.severity == "error" or found.where in short]
     findings = [str(found) for found in own if most is None or found.check != "answers"]
     for row in parity.agreements:
-        seen, where = row.divergence, f"{row.modality} answers in {row.numerics.upper()}"
+        seen, where = row.divergence, row.where
         if most is not None and not seen.mean <= most:
+            remedy = _TOO_LOW if most < row.plain.mean else _TENSORS
             findings.append(
                 f"{where}: mean KL {seen.mean:.4g} ± {seen.error:.2g} nats over {seen.tokens:,} tokens; expected "
-                f"at most {most:g} (plain NVFP4 costs {row.plain.mean:.4g}). {_TENSORS}"
+                f"at most {most:g} (plain NVFP4 costs {row.plain.mean:.4g}). {remedy}"
             )
         if least is not None and not seen.top1 >= least:
             findings.append(

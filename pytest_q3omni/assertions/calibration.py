@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from pytest_q3omni.assertions._arguments import AnyRecord, path_of, place_of, whole
-from pytest_q3omni.assertions._outcome import NAMED, fail
+from pytest_q3omni.assertions.outcome import NAMED, fail
 from pytest_q3omni.errors import UnknownName
 from pytest_q3omni.records import CalibrationRecord, Measurement
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.assertions._arguments import AnyCheckpoint, checked_bound, path_of
-from pytest_q3omni.assertions._outcome import NAMED, fail
+from pytest_q3omni.assertions.outcome import NAMED, fail
 from pytest_q3omni.records import Facts, Measurement
 
 if TYPE_CHECKING:

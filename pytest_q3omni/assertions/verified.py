@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_q3omni.assertions._arguments import AnyCheckpoint, optional_path, path_of
-from pytest_q3omni.assertions._outcome import OPEN, fail, hear
+from pytest_q3omni.assertions.outcome import OPEN, fail, hear
 from pytest_q3omni.records import Measurement
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from pytest_q3omni.cli.options import ReportFormat
+from pytest_q3omni.errors import InvalidRequest
 from pytest_q3omni.records import CalibrationRecord, Judgement, Parity, Plan, Progress, no_progress
 
 
@@ -38,6 +39,24 @@ def report_judgement(
     if missing:
         reasons = "; ".join(f"{name}: {judgement.verdict(name).why}" for name in missing)
         stop(f"required, but not checked: {reasons}")
+
+
+def check_files(out: Path | None, report: Path | None) -> None:
+    """Refuse files that cannot be written before the work that they are to hold.
+
+    Raises:
+        InvalidRequest: a directory, or a report that is neither a page nor JSON. Unwritable: no such place.
+    """
+    from pytest_q3omni.omni.durable import check_new_file
+
+    for file in (out, report):
+        if file is not None:
+            check_new_file(file)
+    if report is not None and report.suffix.lower() not in (".html", ".htm", ".json"):
+        raise InvalidRequest(
+            f"a report that ends in {report.suffix or 'nothing'}", where=str(report), expected=".html or .json",
+            fix="name it .html to read it, .json for machines",
+        )  # fmt: skip
 
 
 def emit(text: str, out: Path | None) -> None:

@@ -19,7 +19,7 @@ from pytest_q3omni.cli.options import (
     ReportFormat,
     Source,
 )
-from pytest_q3omni.cli.printing import emit, progress_bars, report_judgement, show, write_report
+from pytest_q3omni.cli.printing import check_files, emit, progress_bars, report_judgement, show, stop, write_report
 
 # Rich markup in help costs 0.1 s at every start.
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -102,6 +102,7 @@ def quantize(
     """Calibrate where the recipe needs it, pack, and verify the result against its source."""
     from pytest_q3omni import api
 
+    check_files(None, report)
     with progress_bars() as progress:
         made = api.quantize(
             source,
@@ -139,6 +140,7 @@ def verify(
     """Judge a checkpoint by its files: is it really 4-bit, consistent, faithful to its source, calibrated?"""
     from pytest_q3omni import api
 
+    check_files(out, report)
     with progress_bars() as progress:
         judgement = api.verify(checkpoint, source=source, record=record, require=require or (), progress=progress)
     write_report(report, judgement, record=api.find_record(record or checkpoint))
@@ -151,19 +153,25 @@ def parity(
     quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="the packed checkpoint made from it")],
     conversations: Annotated[Path | None, typer.Option("--conversations", help="JSON lines of messages")] = None,
     numerics: Annotated[
-        AskedNumerics | None, typer.Option("--numerics", help="w4a16 or w4a4; without it, all that the files allow")
+        AskedNumerics | None,
+        typer.Option("--numerics", case_sensitive=False, help="w4a16 or w4a4; without it, all that the files allow"),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; without it, cuda where it can")] = None,
     output: Annotated[ReportFormat, typer.Option("--format", help="what to print")] = ReportFormat.text,
     out: Out = None,
     report: ReportFile = None,
 ) -> None:
-    """Does it answer like its original? Both run on transformers; KL per modality, speech, and input scales."""
+    """Does it answer like its original? Both run on transformers; KL per modality, speech, and input scales.
+
+    Exit code 1: it does not, or the judgement of the files that --report and --format html ask for found errors.
+    2: it could not be said, for want of answers.
+    """
     from pytest_q3omni import api
     from pytest_q3omni.parity.verdict import with_parity
     from pytest_q3omni.report import html, json, terminal
 
     chosen = None if numerics is None else numerics.value
+    check_files(out, report)
     with progress_bars() as progress:
         found = api.parity(
             original, quantized, conversations=conversations, numerics=chosen, device=device, progress=progress
@@ -179,6 +187,12 @@ def parity(
         emit(json.render_parity(found) if output is ReportFormat.json else terminal.render_parity(found), out)
     if found.failed:
         raise typer.Exit(1)
+    if judgement is not None and judgement.failed:
+        failed = ", ".join(verdict.name for verdict in judgement.verdicts if verdict.state == "fail")
+        typer.echo(f"q3omni: the files' verdicts fail: {failed}. See the report", err=True)
+        raise typer.Exit(1)
+    if found.verdict.state == "not checked":
+        stop(f"{found.verdict.name}: not checked: {found.verdict.why}")
 
 
 @app.command(epilog="Example: q3omni demo --out /tmp/demo")

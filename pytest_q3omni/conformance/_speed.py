@@ -83,15 +83,15 @@ def describe(benchmark: Any, scale: Scale, *, packages: Iterable[str], device: s
     """Say in `extra_info` what the figure of a benchmark is and rests on; nothing with --benchmark-disable.
 
     unit and figure (of the median), device (without one, the CPU), load_average (of the last minute: above 1.5 or so,
-    others were at work, and the figure is not worth much), versions of `packages`, and `facts`: bytes, shape, tokens,
-    whatever the figure depends on.
+    others were at work, and the figure is not worth much; None on Windows, which counts none), versions of `packages`,
+    and `facts`: bytes, shape, tokens, whatever the figure depends on.
     """
     if benchmark.stats is not None:
         benchmark.extra_info.update(
             unit=scale.unit,
             figure=scale.of(benchmark.stats.stats.median),
             device=device or cpu(),
-            load_average=os.getloadavg()[0],
+            load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             versions=_versions(packages),
             **facts,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_q3omni import api
-from pytest_q3omni.assertions._outcome import hear
+from pytest_q3omni.assertions.outcome import hear
 from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `pair`
 from pytest_q3omni.records import Judgement, Verdict
 from pytest_q3omni.registry import load, names

@@ -7,7 +7,7 @@ these figures say what judging a checkpoint costs here, never what NVFP4 gains i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,8 @@ def test_writing(
     original = ModelHandle(original_model.path, device="cpu")
     packed = _packed(numerics, quantized_checkpoint, original.path, conversation)
     with ExitStack() as stack:
+        for handle in (original, packed):
+            stack.enter_context(closing(handle))
         reference = _writer(original, stack.enter_context(original.loaded(speech=False)), conversation)
         work = _writer(packed, stack.enter_context(packed.loaded(speech=False)), conversation)
         baseline = Baseline("the original in BF16 (transformers)", reference)
@@ -97,8 +99,6 @@ def test_writing(
         )  # fmt: skip
         assert len(tokens) == _TOKENS
         assert tokens[:2] == reference()[:2], "not the answer of the original"
-    original.close()
-    packed.close()
 
 
 @pytest.mark.parametrize("hardware", _HARDWARE)

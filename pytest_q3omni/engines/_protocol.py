@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_q3omni.engines.answers import Answer, Logprobs, SpeechLogprobs
-from pytest_q3omni.omni.conversations import Conversation
+from pytest_q3omni.omni.conversations import Conversation, Messages
 from pytest_q3omni.records import Numerics
 
-Messages = Sequence[Mapping[str, Any]]
-"""`[{"role": ..., "content": ...}]`, as in a line of a conversations file."""
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Engine(Protocol):
@@ -45,6 +46,9 @@ class Engine(Protocol):
         self, conversation: Conversation | Messages, tokens: Sequence[int], codes: Any
     ) -> SpeechLogprobs:
         """Log-probabilities of codes (codebooks, frames), of an answer whose text is `tokens`."""
+
+    def sound(self, codes: Any) -> NDArray[np.float32]:
+        """The waveform (samples,) that this model's vocoder makes of codes (codebooks, frames)."""
 
     def memory_bytes(self) -> int:
         """Bytes that the open model holds; 0 while it is closed."""

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_q3omni.engines.transformers import PROMPT, Inputs, conversation_inputs, one_line, prompt_inputs
+from pytest_q3omni.engines.transformers import (
+    PROMPT,
+    Inputs,
+    conversation_inputs,
+    one_line,
+    prompt_inputs,
+    thinker_step,
+)
 from pytest_q3omni.errors import EngineError
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.omni.processor import quiet
@@ -138,6 +145,10 @@ def logprobs(
 ) -> Logprobs:
     """Log-probabilities at every token of an answer: of `tokens`, after the question; without them, of the answer that
     the conversation ends with, its end of turn included.
+
+    Raises:
+        NotChatML, Unreadable, InvalidRequest: see `conversation_inputs`.
+        EngineError: transformers fails; its error is the cause.
     """
     import numpy as np
     import torch
@@ -149,9 +160,12 @@ def logprobs(
         start = inputs["input_ids"].shape[1]
         inputs, stop = _appended(inputs, tokens), start + len(tokens)
     with quiet(), torch.inference_mode():
-        logits = model.thinker(**inputs, use_cache=False).logits[0, start - 1 : stop - 1]
-        values = logits.float().log_softmax(-1)
-    return Logprobs(np.asarray(inputs["input_ids"][0, start:stop].cpu()), np.asarray(values.cpu()))
+        try:
+            logits = thinker_step(model, inputs).logits[0, start - 1 : stop - 1]
+            values = logits.float().log_softmax(-1).cpu()
+        except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+            raise EngineError(f"the model fails ({one_line(error)})", where=conversation.id) from error
+    return Logprobs(np.asarray(inputs["input_ids"][0, start:stop].cpu()), np.asarray(values))
 
 
 def _answered(model: Any, processor: Any, conversation: Conversation, device: str) -> tuple[Inputs, int, int]:

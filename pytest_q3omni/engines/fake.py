@@ -8,7 +8,7 @@ It opens, closes and refuses like `ModelHandle`, and writes all of it to a log, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_q3omni.engines.answers import Answer, Logprobs, SpeechLogprobs
 from pytest_q3omni.engines.speech import check_speech
 from pytest_q3omni.errors import InvalidRequest
-from pytest_q3omni.omni.conversations import Conversation, parse_conversation
+from pytest_q3omni.omni.conversations import Conversation, Messages, parse_conversation
 from pytest_q3omni.records import Numerics
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class FakeEngine:
 
     script: numerics -> question -> what it says; a question is the text of the user's last message, or the whole of a
     prompt. It runs in the first numerics of the script; `numerics` may be set to another one. amax: what `input_amax`
-    gives. size: what `memory_bytes` gives while it is open.
+    gives. vocoder: what `sound` makes of codes; without it, the waveform of the scripted answer that has these codes,
+    and silence for all others. size: what `memory_bytes` gives while it is open.
     """
 
     def __init__(
@@ -65,12 +64,14 @@ class FakeEngine:
         *,
         speaks: bool = True,
         amax: Mapping[str, float] | None = None,
+        vocoder: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
         size: int = 1,
         log: list[Call] | None = None,
     ) -> None:
         self.path, self.numerics, self.speaks = Path(path), next(iter(script)), speaks
         self.log: list[Call] = [] if log is None else log
         self._script, self._amax, self._size = script, dict(amax or {}), size
+        self._vocoder = vocoder
         self._open, self._users = False, 0
 
     @contextmanager
@@ -155,6 +156,24 @@ class FakeEngine:
             said = self._said("speech_logprobs", asked)
         books = self._first(said.speech_logprobs, given.shape[0], "codebooks")
         return SpeechLogprobs(given, tuple(self._first(values, given.shape[1], "frames") for values in books))
+
+    def sound(self, codes: Any) -> NDArray[np.float32]:
+        """The waveform of `codes` (codebooks, frames), by the vocoder or by the script; silence, 1920 samples a frame.
+
+        Raises:
+            InvalidRequest: a fake that does not speak.
+        """
+        import numpy as np
+
+        given = np.asarray(codes, dtype=np.int64)
+        with self.loaded(speech=True):
+            if self._vocoder is not None:
+                return self._vocoder(given)
+        for said in self._script[self.numerics].values():
+            answer = said.answer
+            if answer.waveform is not None and answer.codes is not None and np.array_equal(answer.codes, given):
+                return answer.waveform
+        return np.zeros(1920 * given.shape[1], np.float32)
 
     def memory_bytes(self) -> int:
         """`size` while it is open, else 0."""

@@ -13,23 +13,25 @@ from contextlib import contextmanager
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.engines.answers import Answer, Logprobs, SpeechLogprobs, answer, logprobs, question
 from pytest_q3omni.engines.memory import available_bytes, gib
 from pytest_q3omni.engines.packed import bf16_bytes, file_numerics, load_packed, packed_modules
-from pytest_q3omni.engines.speech import check_speech, speech_logprobs
+from pytest_q3omni.engines.speech import check_speech, speech_logprobs, waveform
 from pytest_q3omni.errors import EngineError, Inconsistent, InvalidRequest
 from pytest_q3omni.omni.checkpoint import Checkpoint, open_checkpoint
-from pytest_q3omni.omni.conversations import Conversation, parse_conversation
+from pytest_q3omni.omni.conversations import Conversation, Messages, parse_conversation
 from pytest_q3omni.omni.stages import expected_tensors, stage_of
 from pytest_q3omni.records import Numerics
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MOST_DESCRIBED = 2  # times what is stored: a few missing tensors are named later, one by one
 _HEADROOM = 1.1  # activations and the largest tensor while it is converted
 _OPEN: list[ModelHandle] = []  # least recently used first; memory belongs to the process, and so does this list
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 class ModelHandle:
@@ -233,6 +235,16 @@ class ModelHandle:
         check_speech(asked, len(tokens))
         with self.loaded(speech=True) as model:
             return speech_logprobs(model, self.processor, asked, self.device, tokens, codes)
+
+    def sound(self, codes: Any) -> NDArray[np.float32]:
+        """The waveform, float32 (samples,) at 24 kHz, that code2wav makes of `codes`, integers (codebooks, frames).
+
+        Raises:
+            InvalidRequest: a checkpoint that does not speak, or codes that are none of this model.
+            EngineError: the model does not fit or fails.
+        """
+        with self.loaded(speech=True) as model:
+            return waveform(model, codes, self.device, str(self.path))
 
     def memory_bytes(self) -> int:
         """Bytes of the open model's parameters and buffers; 0 while it is closed."""

@@ -1,7 +1,8 @@
 """ModelOpt 0.47: quantizers in the model, and what they saw. All that is odd about it is in this file.
 
 - Importing it warns, and quantizing prints to stdout, which belongs to our JSON: both are dropped.
-- It has no CPU kernel for NVFP4: `nvfp4_fake_quantize` of fake_quant.py is registered as one.
+- It has no kernel for NVFP4 on the CPU, and on CUDA below capability 8.9 only one that it compiles with nvcc first:
+  `nvfp4_fake_quantize` of fake_quant.py is registered for both.
 - Its quantized Conv3d takes a CUDA-only path even when its quantizers are disabled: it is unregistered meanwhile.
 - Fused experts have one input quantizer for all experts, and a weight quantizer each.
 - Without an enabled input quantizer it skips the calibration loop.
@@ -35,6 +36,9 @@ _RELEASE = re.compile(r"0\.47(\.|$)")
 _FORMAT = {"num_bits": (2, 1), "block_sizes": {-1: BLOCK_SIZE, "type": "dynamic", "scale_bits": (4, 3)}}
 """A quantizer's attributes for NVFP4: E2M1, blocks of 16 along the last axis, E4M3 scales taken from the data."""
 
+_TRITON_KERNEL = (8, 9)
+"""Compute capability from which ModelOpt has a Triton kernel for NVFP4: its conversion to E4M3 needs it."""
+
 _KEPT: list[Any] = []
 """A registration lives as long as its Library object."""
 
@@ -57,7 +61,7 @@ def modelopt_version() -> str:
 
 @cache
 def load_modelopt() -> Any:
-    """`modelopt.torch.quantization`, with the CPU kernel registered.
+    """`modelopt.torch.quantization`, with our kernel registered where it has none.
 
     Raises:
         MissingDependency: it, or `requests`, which it imports and does not declare, is not installed.
@@ -71,10 +75,19 @@ def load_modelopt() -> Any:
     except ImportError as error:
         raise missing_extra(f"{PACKAGE}{RELEASES} and requests>=2.32", "calibration", error) from error
     library = torch.library.Library("tensorrt", "IMPL")
-    with _silence():  # torch 2.11 warns of what is meant: ModelOpt's own kernel for the CPU is replaced
-        library.impl("dynamic_block_quantize_op", _dynamic_block_quantize, "CPU", allow_override=True)
+    with _silence():  # torch 2.11 warns of what is meant: ModelOpt's own function is replaced
+        for kind in _without_kernel():
+            library.impl("dynamic_block_quantize_op", _dynamic_block_quantize, kind, allow_override=True)
     _KEPT.append(library)
     return quantization
+
+
+def _without_kernel() -> tuple[str, ...]:
+    """Dispatch keys for which ModelOpt has no kernel that works at once; it asks the current device, so we do, too."""
+    import torch
+
+    compiles = torch.cuda.is_available() and torch.cuda.get_device_capability() < _TRITON_KERNEL
+    return ("CPU", "CUDA") if compiles else ("CPU",)
 
 
 @contextmanager
@@ -94,13 +107,14 @@ def _dynamic_block_quantize(
     data: torch.Tensor, block_size: int, amax: torch.Tensor,
     num_bits: int, exponent_bits: int, scale_num_bits: int, scale_exponent_bits: int,
 ) -> torch.Tensor:  # fmt: skip
-    """`tensorrt::dynamic_block_quantize_op` on the CPU, for NVFP4 alone."""
+    """`tensorrt::dynamic_block_quantize_op` on any device, for NVFP4 alone."""
     asked = (num_bits, exponent_bits, scale_num_bits, scale_exponent_bits, block_size)
     if asked != (4, 2, 8, 4, BLOCK_SIZE):
         raise EngineError(
             f"a format of {num_bits} bits ({exponent_bits} of them exponent) in blocks of {block_size}, scales of "
-            f"{scale_num_bits} bits ({scale_exponent_bits})", where="ModelOpt on the CPU",
-            expected=f"NVFP4: 4 bits (2), blocks of {BLOCK_SIZE}, scales of 8 bits (4)", fix="run it on a CUDA GPU",
+            f"{scale_num_bits} bits ({scale_exponent_bits})", where="ModelOpt on this device",
+            expected=f"NVFP4: 4 bits (2), blocks of {BLOCK_SIZE}, scales of 8 bits (4)",
+            fix=f"run it on a CUDA GPU of capability {_TRITON_KERNEL[0]}.{_TRITON_KERNEL[1]} or higher",
         )  # fmt: skip
     return nvfp4_fake_quantize(data, amax)
 
@@ -110,13 +124,15 @@ def quant_config(tensors: Sequence[TensorPlan], *, weights: bool = True) -> dict
 
     weights: whether weight quantizers are on, too. Calibration does not need them: a weight's amax is in its file.
     """
-    planned = {name for tensor in _packed(tensors) for name in _quantizers(tensor, weights=weights)}
-    others = {name for tensor in tensors if tensor.action == "keep" for name in _quantizers(tensor, weights=weights)}
+    planned = {_quantizers(tensor)[0] for tensor in _packed(tensors) if tensor.input_site}
+    planned |= {_quantizers(tensor)[1] for tensor in _packed(tensors) if weights}
+    others = {name for tensor in tensors for name in _quantizers(tensor)} - planned
     patterns: set[str] = set()
     for name in sorted(planned):
         # One entry for all layers where nothing else matches: each entry costs a walk over every module.
         pattern = re.sub(r"\.\d+(?=\.)", ".*", name)
-        patterns.add(name if any(fnmatchcase(other, pattern) for other in others) else pattern)
+        if pattern not in patterns:
+            patterns.add(name if any(fnmatchcase(other, pattern) for other in others) else pattern)
     entries = [{"quantizer_name": pattern, "cfg": dict(_FORMAT)} for pattern in sorted(patterns)]
     return {"quant_cfg": [{"quantizer_name": "*", "enable": False}, *entries], "algorithm": "max"}
 
@@ -125,16 +141,13 @@ def _packed(tensors: Sequence[TensorPlan]) -> Iterator[TensorPlan]:
     return (tensor for tensor in tensors if tensor.action == "nvfp4")
 
 
-def _quantizers(tensor: TensorPlan, *, weights: bool) -> list[str]:
-    """Names (or patterns) of the quantizers of a tensor's module."""
+def _quantizers(tensor: TensorPlan) -> tuple[str, str]:
+    """Names (or patterns) of the quantizers of a tensor's module: of its input, of its weight."""
     experts = experts_module(tensor.module)
     if experts:
         projection = "down_proj" if tensor.module.endswith(".down_proj") else "gate_up_proj"
-        inputs, weight = f"{experts}.{projection}_input_quantizer", f"{experts}.{projection}_weight_quantizers.*"
-    else:
-        inputs, weight = f"{tensor.module}.input_quantizer", f"{tensor.module}.weight_quantizer"
-    on = [inputs] if tensor.input_site or tensor.action == "keep" else []
-    return [*on, weight] if weights else on
+        return f"{experts}.{projection}_input_quantizer", f"{experts}.{projection}_weight_quantizers.*"
+    return f"{tensor.module}.input_quantizer", f"{tensor.module}.weight_quantizer"
 
 
 @contextmanager
@@ -193,7 +206,7 @@ def _share_amax(model: Any, tensors: Sequence[TensorPlan]) -> None:
 
 def round_inputs(model: Any, tensors: Sequence[TensorPlan], on: bool) -> None:
     """Let the input quantizers of a fake-quantized model round (W4A4), or pass on what they get (W4A16)."""
-    for name in {_quantizers(tensor, weights=False)[0] for tensor in _packed(tensors) if tensor.input_site}:
+    for name in {_quantizers(tensor)[0] for tensor in _packed(tensors) if tensor.input_site}:
         quantizer = model.get_submodule(name)
         quantizer.enable() if on else quantizer.disable()
 
@@ -208,7 +221,7 @@ def input_amax(model: Any, tensors: Sequence[TensorPlan]) -> dict[str, float]:
     for tensor in _packed(tensors):
         if not tensor.input_site:
             continue
-        name = _quantizers(tensor, weights=False)[0]
+        name = _quantizers(tensor)[0]
         if name not in modules:
             raise EngineError("ModelOpt made no such quantizer", where=name, expected="one for each input site")
         amax = getattr(modules[name], "_amax", None)

@@ -47,7 +47,12 @@ class PlainNVFP4(ModelHandle):
             self._round_inputs()
 
     def _round_inputs(self) -> None:
-        modelopt.round_inputs(self._model, self._tensors, self._numerics == "w4a4")
+        modelopt.round_inputs(self._model, self._loaded_tensors(self._speaking), self._numerics == "w4a4")
+
+    def _loaded_tensors(self, speech: bool) -> tuple[TensorPlan, ...]:
+        """Those of the model in memory, which without speech is the thinker alone."""
+        prefix = "" if speech else "thinker."
+        return tuple(tensor for tensor in self._tensors if tensor.module.startswith(prefix))
 
     def _open(self, speech: bool) -> None:
         super()._open(speech)
@@ -55,9 +60,9 @@ class PlainNVFP4(ModelHandle):
 
     def _load(self, speech: bool) -> Any:
         model = load_model(self.path, speech=speech, device=self.device)
-        return modelopt.fake_quantize(model, self._tensors, self._calibrate)
+        return modelopt.fake_quantize(model, self._loaded_tensors(speech), self._calibrate)
 
     def input_amax(self) -> dict[str, float]:
         """Input site -> largest |input| that calibration saw; opens the model."""
         with self.loaded(speech=self._speaking) as model:
-            return modelopt.input_amax(model, self._tensors)
+            return modelopt.input_amax(model, self._loaded_tensors(self._speaking))

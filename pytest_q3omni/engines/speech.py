@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.engines.answers import SpeechLogprobs, greedy, question, stand_in
-from pytest_q3omni.engines.transformers import PROMPT, conversation_inputs
+from pytest_q3omni.engines.transformers import PROMPT, conversation_inputs, one_line
 from pytest_q3omni.errors import EngineError, InvalidRequest
 from pytest_q3omni.omni.chatml import check_chatml
 from pytest_q3omni.omni.conversations import Conversation
@@ -78,6 +78,24 @@ def speech_logprobs(
     others = [torch.stack([frame.seen[number] for frame in frames]) for number in range(len(given) - 1)]
     values = [torch.stack(first.seen[:-1]), *others]
     return SpeechLogprobs(given, tuple(np.asarray(value) for value in values))
+
+
+def waveform(model: Any, codes: Any, device: str, where: str) -> NDArray[np.float32]:
+    """What code2wav makes of codes (codebooks, frames): float32 (samples,) at 24 kHz, in the chunks of `generate`.
+
+    Raises:
+        InvalidRequest: codes of another shape, or none that code2wav knows. EngineError: transformers fails.
+    """
+    import numpy as np
+    import torch
+
+    given = torch.from_numpy(_checked(codes, model.config, where)).to(device)[None]
+    try:
+        with torch.inference_mode():
+            made = model.code2wav.chunked_decode(given, chunk_size=300, left_context_size=25)
+    except Exception as error:  # whatever a foreign library raises, it becomes the cause of ours
+        raise EngineError(f"code2wav fails ({one_line(error)})", where=where) from error
+    return np.asarray(made.float().cpu()).reshape(-1)
 
 
 class _Forced:

@@ -23,8 +23,13 @@ _SCALES = "_q3omni_input_scales"  # on an experts module: (gate_up scales, down 
 
 
 def quantize_activations(inputs: torch.Tensor, input_scale: torch.Tensor) -> torch.Tensor:
-    """`inputs` (..., features) to NVFP4 and back with the global scale `input_scale` (0-dim); same shape and dtype."""
-    return round_to_nvfp4(inputs, input_scale)
+    """`inputs` (..., features) to NVFP4 and back with the global scale `input_scale` (0-dim); same shape and dtype.
+
+    NaN stays NaN: the kernel that `round_to_nvfp4` follows turns it into a number, and a broken weight into an answer.
+    """
+    import torch
+
+    return torch.where(inputs.isnan(), inputs, round_to_nvfp4(inputs, input_scale))
 
 
 def quantize_inputs(model: torch.nn.Module, input_scales: Mapping[str, float]) -> None:

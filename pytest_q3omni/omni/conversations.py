@@ -27,6 +27,9 @@ from pytest_q3omni.omni.media import Source, decode_audio, decode_image
 
 __all__ = ["Conversation", "decode_audio", "decode_image", "digest", "load_conversations", "parse_conversation"]
 
+Messages = Sequence[Mapping[str, Any]]
+"""`[{"role": ..., "content": ...}]`, as in a line of a conversations file."""
+
 Modality = Literal["text", "image", "audio"]
 MAX_LINE_BYTES = 1 << 26
 """64 MiB: a line with an hour of sound as base64 is longer, and belongs into a file."""

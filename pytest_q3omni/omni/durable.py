@@ -49,6 +49,21 @@ def unwritable(error: OSError, place: Path) -> Unwritable:
     )
 
 
+def check_new_file(file: Path) -> None:
+    """Return if a file can be written whole: asked before the work, so that the work is not lost.
+
+    Raises:
+        InvalidRequest: a directory has that name. Unwritable: the directory it would lie in is not there, or not ours.
+    """
+    if file.is_dir():
+        raise InvalidRequest("is a directory", where=str(file), expected="a file", fix="name a file in it")
+    try:
+        with tempfile.TemporaryFile(dir=file.absolute().parent):
+            return
+    except OSError as error:
+        raise unwritable(error, file) from error
+
+
 def write_file(file: Path, data: bytes) -> None:
     """Write a file whole: temporary name, sync, rename.
 

@@ -16,7 +16,8 @@ _FUSED = {
     "up_proj": "gate_up_proj",
 }
 _EXPERT = re.compile(r"^(?P<experts>.+\.experts)\.(?P<number>\d+)\.(?P<projection>gate|up|down)_proj$")
-_LAYER = re.compile(r"(?P<stack>.+?\.(?:layers|blocks))\.(?P<number>\d{1,6})(?:\.(?P<rest>.+))?")
+# DOTALL: otherwise a line break in a stranger's name ends no match, and each of its layers is tried to the end
+_LAYER = re.compile(r"(?P<stack>.+?\.(?:layers|blocks))\.(?P<number>\d{1,6})(?:\.(?P<rest>.+))?", re.DOTALL)
 _FUSED_FILE = re.compile(r"\.experts\.(gate_up_proj|down_proj)(\.weight)?$")
 
 

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_q3omni.engines._protocol import Engine
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.parity.inputs import input_ranges, misfits
-from pytest_q3omni.parity.logits import Answers, Target, agreement, ask, find_targets, text_agreements
+from pytest_q3omni.parity.logits import Answers, Target, ask, find_targets, text_agreements
 from pytest_q3omni.parity.speech import (
     Codebooks,
     Spoken,
-    flat_codes,
-    flattened,
     force,
     per_codebook,
     speak,
     speech_agreement,
+    speech_agreements,
 )
-from pytest_q3omni.parity.verdict import MUTE, agrees, answer_findings, sound_findings, unasked
+from pytest_q3omni.parity.verdict import MUTE, agrees, answer_findings, asks_all, sound_findings, unasked
 from pytest_q3omni.records import (
     Agreement,
     Numerics,
@@ -74,7 +73,8 @@ class Side:
 class Reference:
     """What any checkpoint that packs the same layers is measured against.
 
-    original, repeat: BF16, and BF16 computed another way. plain: plain NVFP4 in each numerics. seen: input site ->
+    original, repeat: BF16, and BF16 computed another way. plain: plain NVFP4 in each numerics; where nothing is packed,
+    only BF16's own noise may lie between the two, and the repeat takes its place. seen: input site ->
     largest |input| over the targets.
     """
 
@@ -116,7 +116,7 @@ def measure_reference(contestants: Contestants, conversations: Sequence[Conversa
         base = _side(original, targets, spoken, "BF16", progress)
     with closing(contestants.repeat):
         repeat = _side(contestants.repeat, targets, spoken, "BF16 again", progress)
-    plain, seen = _plain(contestants, targets, spoken, repeat, progress)
+    plain, seen = _plain(contestants, targets, spoken, progress)
     return Reference(original.path, targets, spoken, speaks, base, repeat, plain, seen)
 
 
@@ -128,16 +128,17 @@ def compare_with(reference: Reference, contestants: Contestants, progress: Progr
     for numerics, engine in contestants.quantized.items():
         with closing(engine):
             side = _side(engine, targets, spoken, numerics.upper(), progress)
-            sides = (reference.original, reference.repeat, reference.plain[numerics], side)
+            plain = reference.repeat if numerics == "bf16" else reference.plain[numerics]
+            sides = (reference.original, reference.repeat, plain, side)
             rows += text_agreements(numerics, targets, Answers(*(each.text for each in sides)))
             if spoken:
-                flat = Answers(*(flattened(each.speech) for each in sides))
-                rows.append(agreement("speech", numerics, flat, flat_codes(spoken)))
+                rows += speech_agreements(numerics, spoken, *(each.speech for each in sides))
                 codebooks = per_codebook(reference.original.speech, side.speech)
                 voices.append(speech_agreement(numerics, engine, spoken, codebooks))
     ranges = input_ranges(contestants.input_scales, reference.seen) if "w4a4" in contestants.quantized else ()
     findings = (
-        *answer_findings(rows), *sound_findings(voices), *misfits(ranges), *unasked(rows, reference.speaks),
+        *answer_findings(rows), *sound_findings(voices), *misfits(ranges, complete=asks_all(rows)),
+        *unasked(rows, reference.speaks),
         *([] if reference.speaks or not contestants.original.speaks else [MUTE]),
     )  # fmt: skip
     return Parity(
@@ -160,12 +161,12 @@ def _side(engine: Engine, targets: Sequence[Target], spoken: Sequence[Spoken], w
 
 
 def _plain(
-    contestants: Contestants, targets: Sequence[Target], spoken: Sequence[Spoken], repeat: Side, progress: Progress
+    contestants: Contestants, targets: Sequence[Target], spoken: Sequence[Spoken], progress: Progress
 ) -> tuple[dict[Numerics, Side], dict[str, float]]:
-    """What each numerics is measured against, and the largest inputs that plain NVFP4's calibration saw."""
+    """Plain NVFP4 in each numerics, and the largest inputs that its calibration saw; empty where nothing is packed."""
     wanted = list(contestants.quantized)
-    if wanted == ["bf16"]:  # nothing is packed: only BF16's own noise may lie between the two
-        return {"bf16": repeat}, {}
+    if wanted == ["bf16"]:
+        return {}, {}
     found: dict[Numerics, Side] = {}
     with closing(contestants.plain(targets, spoken)) as engine:
         for numerics in wanted:

@@ -12,41 +12,56 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
-from pytest_q3omni.omni.naming import input_site
-from pytest_q3omni.records import Finding, InputRange
+from pytest_q3omni.omni.naming import experts_module, input_site
+from pytest_q3omni.records import Finding, InputRange, Severity
 
 CHECK = "input-ranges"
-MOST_ROOM = 32.0
-"""Largest sound ratio of what a scale holds to what is seen: other data than these conversations may have reached 32
-times further, and five of the fifteen octaves of block scales are gone. Wrong units are off by 448 or 2688."""
+MOST_ROOM = 64.0
+"""Largest ratio of what a scale holds to what is seen. A judgement, not a measurement: other data than these
+conversations may reach further, and six of the fifteen octaves of block scales are gone then; the wrong units that have
+been seen are off by 448 or 2688. Where a modality was not asked, whose inputs may be larger, it is a warning."""
 LEAST_ROOM = 1 / 8
-"""Smallest sound ratio: a calibration that clips outliers on purpose may leave 7/8 of the largest one out."""
+"""Smallest ratio, a judgement as well: a calibration may clip outliers on purpose, and 7/8 of the largest one."""
 _FIX = "calibrate again with conversations like these, and pack again: an input scale is the input's amax / 2688"
 
 
 def input_ranges(scales: Mapping[str, float], seen: Mapping[str, float]) -> tuple[InputRange, ...]:
     """What the file's scales hold beside what was seen, for each input of the model.
 
-    scales: packed module -> input scale. seen: input site (`input_site` of the modules) -> largest |input|. Where
-    modules share an input (experts of a layer, q/k/v), the range names the module with the largest scale.
+    scales: packed module -> input scale. seen: input site (`input_site` of the modules) -> largest |input|. Modules
+    that share an input (experts of a layer, q/k/v) make one range.
     """
-    widest: dict[str, tuple[float, str]] = {}
+    sites: dict[str, list[tuple[float, str]]] = {}
     for module, scale in scales.items():
-        site = input_site(module)
-        if site in seen:
-            widest[site] = max(widest.get(site, (0.0, "")), (scale * SCALE_DIVISOR, module))
-    return tuple(InputRange(module, holds, seen[site]) for site, (holds, module) in sorted(widest.items()))
+        sites.setdefault(input_site(module), []).append((scale * SCALE_DIVISOR, module))
+    return tuple(_range(members, seen[site]) for site, members in sorted(sites.items()) if site in seen)
 
 
-def misfits(ranges: tuple[InputRange, ...]) -> Iterator[Finding]:
-    """Scales that hold far more than what was seen, or far less."""
+def _range(members: list[tuple[float, str]], seen: float) -> InputRange:
+    (least, lowest), (most, module) = min(members), max(members)
+    return InputRange(module, most, seen, lowest, least) if least < most else InputRange(module, most, seen)
+
+
+def misfits(ranges: tuple[InputRange, ...], *, complete: bool = True) -> Iterator[Finding]:
+    """Scales that hold far more than what was seen, or far less; `complete`: every modality was asked.
+
+    What is seen of experts is their layer's. The scale of some experts may be far smaller than that, as their own
+    inputs may be: a warning then, and an error where no expert of the layer has a larger one.
+    """
     for each in ranges:
-        ratio = each.holds / each.seen if each.seen else 1.0
-        if LEAST_ROOM <= ratio <= MOST_ROOM:
-            continue
-        much = f"{ratio:,.0f} times more" if ratio > 1 else f"{1 / ratio:,.0f} times less"
-        yield Finding(
-            CHECK, "error", f"{each.module}.input_scale",
-            f"holds inputs up to {each.holds:.4g}, {much} than the largest that these conversations bring, "
-            f"{each.seen:.4g}", f"{LEAST_ROOM:g} to {MOST_ROOM:g} times the largest", _FIX,
-        )  # fmt: skip
+        if each.seen and each.holds / each.seen > MOST_ROOM:
+            yield _misfit(each.module, each.holds, each.seen, "error" if complete else "warning")
+        module, holds = (each.lowest, each.holds_least) if each.lowest else (each.module, each.holds)
+        if each.seen and holds / each.seen < LEAST_ROOM:
+            alone = experts_module(module) and each.holds / each.seen >= LEAST_ROOM
+            yield _misfit(module, holds, each.seen, "warning" if alone else "error")
+
+
+def _misfit(module: str, holds: float, seen: float, severity: Severity) -> Finding:
+    much = f"{holds / seen:,.0f} times more" if holds > seen else f"{seen / holds:,.0f} times less"
+    whose = "its layer" if experts_module(module) else "it"
+    return Finding(
+        CHECK, severity, f"{module}.input_scale",
+        f"holds inputs up to {holds:.4g}, {much} than the largest that these conversations bring {whose}, {seen:.4g}",
+        f"{LEAST_ROOM:g} to {MOST_ROOM:g} times the largest", _FIX,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ FACTOR = 4.0
 limit says that the checkpoint answers as if each packed weight had less than the three bits and sign that it has.
 (KL is quadratic in a small change of the logits: sum p (log p - log q) = half the variance of the change under p.)"""
 
+_ENDLESS = 1e6  # doubt beyond which a number of tokens says no more
 MOST_UNCERTAIN = 2.0
 """How many times larger than a mean its uncertainty may be for a pass to say something: faults of the size of those
 that answers show at all are tens to thousands of times beyond what the format costs (docs/verdicts-by-fault.md)."""
@@ -32,15 +33,15 @@ def needed_tokens(plain: Divergence, repeat: Divergence) -> int:
     mean, bound = max(plain.mean, repeat.mean), max(upper_bound(plain), upper_bound(repeat))
     if math.isinf(bound):
         return 2 * plain.tokens
-    return math.ceil(plain.tokens * ((bound - mean) / (MOST_UNCERTAIN * mean)) ** 2) if mean else 0
+    doubt = (bound - mean) / (MOST_UNCERTAIN * mean) if mean else 0.0
+    return math.ceil(plain.tokens * min(doubt, _ENDLESS) ** 2)
 
 
 def state(found: Divergence, most: float, needed: int) -> State:
     """Beyond the limit is a failure however few tokens there are; below it they must be enough to say so, unless both
-    models say exactly the same.
+    models say exactly the same. One conversation is never enough.
     """
-    if found.mean > most:
+    if found.mean > most or math.isinf(found.mean):  # NaN is a failure under an infinite limit, too
         return "fail"
-    if found.largest == 0:
-        return "pass"
-    return "pass" if found.tokens >= needed and found.conversations > 1 else "not checked"
+    enough = found.tokens >= needed or found.largest == 0
+    return "pass" if enough and found.conversations > 1 else "not checked"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.engines._protocol import Engine
 from pytest_q3omni.engines.answers import question
+from pytest_q3omni.errors import EngineError
 from pytest_q3omni.omni.conversations import Conversation
 from pytest_q3omni.parity.divergence import accuracy, divergence
 from pytest_q3omni.parity.limits import limit, needed_tokens, state
@@ -52,17 +54,22 @@ class Answers:
 
 
 def find_targets(original: Engine, conversations: Sequence[Conversation], progress: Progress) -> list[Target]:
-    """Each conversation's own answer; where it has none, the original's."""
-    found = []
+    """Each conversation's own answer; where it has none, the original's. A question that comes again counts once: the
+    uncertainty of a mean takes conversations for independent.
+    """
+    found: dict[str, Target] = {}
     for number, conversation in enumerate(conversations):
         progress("questions", number, len(conversations))
+        asked = question(conversation)
+        if repr(asked.messages) in found:
+            continue
         if conversation.answered:
             tokens = tuple(original.logprobs(conversation).tokens.tolist())
         else:
             tokens = original.generate(conversation, max_new_tokens=MAX_NEW_TOKENS).tokens
-        found.append(Target(question(conversation), tokens))
+        found[repr(asked.messages)] = Target(asked, tokens)
     progress("questions", len(conversations), len(conversations))
-    return found
+    return list(found.values())
 
 
 def ask(engine: Engine, targets: Sequence[Target], what: str, progress: Progress) -> list[NDArray[np.float32]]:
@@ -78,8 +85,18 @@ def ask(engine: Engine, targets: Sequence[Target], what: str, progress: Progress
 def agreement(
     modality: str, numerics: Numerics, answers: Answers, tokens: Sequence[Sequence[int] | NDArray[np.int64]]
 ) -> Agreement:
-    """The row of one modality and one numerics; tokens: of each answer."""
+    """The row of one modality and one numerics; tokens: of each answer.
+
+    Raises:
+        EngineError: BF16 or plain NVFP4 computes NaN; the checkpoint's is a failed row.
+    """
     plain, repeat = divergence(answers.original, answers.plain), divergence(answers.original, answers.repeat)
+    if math.isinf(plain.mean) or math.isinf(repeat.mean):
+        what = "plain NVFP4" if math.isinf(plain.mean) else "BF16 with eager attention"
+        raise EngineError(
+            f"{what} of the original computes NaN", where=f"{modality} answers in {numerics.upper()}",
+            expected="finite log-probabilities", fix="check the original: a weight or an input is too large for it",
+        )  # fmt: skip
     found = divergence(answers.original, answers.quantized)
     most, needed = limit(plain, repeat), needed_tokens(plain, repeat)
     return Agreement(

@@ -11,7 +11,7 @@ from pytest_q3omni.omni.conversations import load_conversations
 from pytest_q3omni.omni.durable import unwritable
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
 from pytest_q3omni.parity.verdict import with_parity
-from pytest_q3omni.pipeline.answers import compare_checkpoints
+from pytest_q3omni.pipeline.parity import compare_checkpoints
 from pytest_q3omni.pipeline.quantize import quantize_checkpoint
 from pytest_q3omni.records import Progress, Quantized, no_progress
 

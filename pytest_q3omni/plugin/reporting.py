@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_q3omni.assertions._outcome import heard
+from pytest_q3omni.assertions.outcome import heard
 from pytest_q3omni.errors import Q3OmniError
 from pytest_q3omni.plugin import workers
 from pytest_q3omni.plugin.options import REPORT
@@ -103,16 +103,23 @@ class Reporting:
 def joined(judged: Iterable[Judgement | Parity]) -> tuple[list[Judgement], dict[str, Parity]]:
     """One judgement and at most one parity per checkpoint; the judgement says what the parity found. A checkpoint of
     which only the answers were asked is judged by its own files.
+
+    Of several parities the worst one counts: a failure in one numerics is not undone by a success in another.
     """
     from pytest_q3omni import api
     from pytest_q3omni.parity.verdict import with_parity
 
     judgements, parities = _sorted(judged)
     best = {judgement.checkpoint: judgement for judgement in merged(judgements)}
-    last = {parity.quantized: parity for parity in parities}
-    for checkpoint, parity in last.items():
+    worst = {parity.quantized: parity for parity in sorted(parities, key=_weight)}
+    for checkpoint, parity in worst.items():
         best[checkpoint] = with_parity(best.get(checkpoint) or api.verify(checkpoint), parity)
-    return [best[checkpoint] for checkpoint in sorted(best)], last
+    return [best[checkpoint] for checkpoint in sorted(best)], worst
+
+
+def _weight(parity: Parity) -> tuple[int, int]:
+    """By state, then by rows; sorting keeps the order of equals, so that the last of them counts."""
+    return ("pass", "not checked", "fail").index(parity.verdict.state), len(parity.agreements)
 
 
 def _sorted(judged: Iterable[Judgement | Parity]) -> tuple[list[Judgement], list[Parity]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Literal
@@ -121,7 +122,7 @@ def _agreements(parity: Parity) -> Group:
     table = _table(
         "answers",
         "numerics",
-        *map(_right, ("tokens", "mean KL", "99 %", "plain", "limit", "top-1", "right", "BF16")),
+        *map(_right, ("tokens", "mean KL", "99 %", "plain", "limit", "top-1", "right", "BF16 right")),
         "state",
     )
     for row in parity.agreements:
@@ -133,7 +134,7 @@ def _agreements(parity: Parity) -> Group:
             f"{found.mean:.2g}",
             f"{found.p99:.2g}",
             f"{row.plain.mean:.2g}",
-            f"{row.limit:.2g}",
+            f"{row.limit:.2g}" if math.isfinite(row.limit) else "none",
             f"{found.top1:.1%}",
             f"{row.accuracy:.1%}",
             f"{row.original_accuracy:.1%}",
@@ -155,7 +156,8 @@ def _speech(parity: Parity) -> Group:
         codes = ", ".join(f"{sample.modality} {sample.equal_codes:.0%}" for sample in speech.samples)
         noise = ", ".join("equal" if each.snr is None else f"{each.snr:.1f} dB" for each in speech.samples)
         table.add_row(speech.numerics.upper(), f"{means[0]:.2g}", others, codes, noise)
-    return _titled("mean KL per codebook of the original's speech, and answers spoken by both models", table)
+    title = "mean KL per codebook, the original's codes forced; and answers that both models speak freely"
+    return _titled(title, table)
 
 
 def _plain(text: str) -> str:

@@ -4,6 +4,7 @@ Run with Q3OMNI_UPDATE_SNAPSHOTS=1 to write them anew, and review the difference
 """
 
 import json
+import math
 import os
 import shutil
 from dataclasses import replace
@@ -186,6 +187,17 @@ def test_parity_with_an_input_scale_in_another_unit(failing, answering):
     parity_fails(failing)
 
 
+def test_parity_with_a_scale_of_one_module_too_small(failing, answering):
+    module, beside = (SITE.replace("qkv", part) for part in "qk")
+    answering(row("text", "w4a4", 0.004), ranges=(InputRange(beside, 12.0, 12.0, module, 0.12),))
+    parity_fails(failing)
+
+
+def test_parity_of_a_checkpoint_that_computes_nan(failing, answering):
+    answering(row("text", "w4a16", 0.004), row("code_predictor", "w4a16", math.inf, top1=0.25))
+    parity_fails(failing)
+
+
 def test_parity_of_too_few_tokens(failing, answering):
     answering(row("text", "w4a16", 0.004), row("audio", "w4a16", 0.004, tokens=30, needed=4321))
     parity_fails(failing)
@@ -202,7 +214,7 @@ def test_parity_beyond_a_mean_of_the_callers_own(failing, answering):
 
 
 def test_parity_below_a_top_1_agreement_of_the_callers_own(failing, answering):
-    answering(row("text", "w4a16", 0.004), row("speech", "w4a16", 0.005, top1=0.8612))
+    answering(row("text", "w4a16", 0.004), row("talker", "w4a16", 0.005, top1=0.8612))
     parity_fails(failing, min_top1=0.9)
 
 

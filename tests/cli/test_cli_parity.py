@@ -1,6 +1,7 @@
 """`q3omni parity`: what it refuses, and how its verdict leaves it. Answers of models are tested in tests/parity."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -67,6 +68,25 @@ def test_parity_numerics_with_a_typo_are_a_usage_error(weight_only: Path, tmp_pa
     assert "'w8a8' is not one of 'w4a16', 'w4a4'" in done.stderr
 
 
+@pytest.mark.parametrize(("option", "name"), [("--report", "page.html"), ("--out", "table.txt")])
+def test_a_file_that_cannot_be_written_is_refused_before_the_models_run(
+    option: str, name: str, weight_only: Path, tmp_path: Path
+) -> None:
+    """The answers of a full-size model take hours; they must not end in "no such directory"."""
+    for verb in (["parity", TINY, weight_only, "--device", "cpu"], ["verify", weight_only]):
+        text = refused(q3omni(*verb, option, tmp_path / "nowhere" / name, cwd=tmp_path))
+        assert "nowhere" in text
+        assert "No such file or directory" in text
+        (tmp_path / f"{verb[0]}{name}").mkdir()
+        assert "is a directory" in refused(q3omni(*verb, option, tmp_path / f"{verb[0]}{name}", cwd=tmp_path))
+
+
+def test_a_report_is_a_page_or_json(weight_only: Path, tmp_path: Path) -> None:
+    text = refused(q3omni("verify", weight_only, "--report", tmp_path / "report.txt", cwd=tmp_path))
+    assert "ends in .txt" in text
+    assert "expected .html or .json" in text
+
+
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[dict[str, object]]]]:
     """Run `q3omni parity` here, on answers that come to a state; gives its exit code and what it asked for."""
@@ -88,10 +108,47 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, list[
     return run
 
 
-@pytest.mark.parametrize(("state", "code"), [("pass", 0), ("fail", 1), ("not checked", 0)])
+@pytest.mark.parametrize(("state", "code"), [("pass", 0), ("fail", 1), ("not checked", 2)])
 def test_parity_exits_with_its_verdict(answering, weight_only: Path, capsys, state: str, code: int) -> None:
     assert answering(state, TINY, weight_only)[0] == code
-    assert capsys.readouterr().out.endswith(f"agrees: {state}: {state} it is\n")
+    printed = capsys.readouterr()
+    assert printed.out.endswith(f"agrees: {state}: {state} it is\n")
+    assert printed.err == ("q3omni: agrees: not checked: not checked it is\n" if code == 2 else "")
+
+
+def test_parity_that_could_not_be_said_is_printed_all_the_same(answering, weight_only, tmp_path, capsys) -> None:
+    file, page = tmp_path / "parity.json", tmp_path / "report.html"
+    arguments = (TINY, weight_only, "--format", "json", "--out", file, "--report", page)
+    assert answering("not checked", *arguments)[0] == 2
+    assert json.loads(file.read_text())["verdicts"]["agrees"]["state"] == "not checked"
+    assert "not checked it is" in page.read_text()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("state", ["pass", "not checked"])
+def test_parity_fails_with_the_judgement_of_the_files_that_was_asked_for(
+    answering, weight_only: Path, tmp_path: Path, capsys, state: str
+) -> None:
+    """The answers may agree, and the files be wrong: a report that says so is no success."""
+    broken = Path(shutil.copytree(weight_only, tmp_path / "broken"))
+    (broken / "chat_template.json").unlink()
+    for more in (["--report", tmp_path / "report.json"], ["--format", "html", "--out", tmp_path / "page.html"]):
+        assert answering(state, TINY, broken, *more)[0] == 1
+        said = capsys.readouterr().err
+        assert "the files' verdicts fail: consistent" in said
+        assert said.count("\n") == 1
+    assert answering("pass", TINY, broken)[0] == 0, "nobody asked about the files"
+
+
+def test_parity_without_the_extra_names_it(weight_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The light installation: none of the packages can be found."""
+    absent = ("torch", "transformers", "scipy", "modelopt", "requests")
+    code = f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    text = refused(q3omni("parity", TINY, weight_only, cwd=tmp_path))
+    assert "comparing answers needs torch>=" in text
+    assert "Fix: pip install 'pytest-q3omni[quantize]'" in text
 
 
 def test_parity_as_json_is_the_parity_and_nothing_else(answering, weight_only: Path, tmp_path: Path, capsys) -> None:

@@ -18,7 +18,8 @@ HELLO = [{"role": "user", "content": "Hello"}]
 VALUES = np.log(np.full((3, 5), 0.2, dtype=np.float32))
 BOOKS = tuple(np.log(np.full((4, size), 1 / size, dtype=np.float32)) for size in (6, 3))
 CODES = np.arange(8, dtype=np.int64).reshape(2, 4)
-SAID = Scripted(Answer("Hi there", (3, 1, 4), np.ones(9, np.float32), CODES), VALUES, BOOKS)
+WAVE = np.ones(9, np.float32)
+SAID = Scripted(Answer("Hi there", (3, 1, 4), WAVE, CODES), VALUES, BOOKS)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def engine():
 @pytest.mark.parametrize("kind", [FakeEngine, ModelHandle])
 def test_methods_are_those_of_the_protocol(kind):
     methods = {name for name, member in vars(Engine).items() if inspect.isfunction(member) and name[0] != "_"}
-    assert methods >= {"loaded", "generate", "logprobs", "speech_logprobs", "memory_bytes", "close"}
+    assert methods >= {"loaded", "generate", "logprobs", "speech_logprobs", "sound", "memory_bytes", "close"}
     for name in methods:
         mine, wanted = (inspect.signature(getattr(each, name)).parameters for each in (kind, Engine))
         assert mine == wanted, name
@@ -67,6 +68,34 @@ def test_log_probabilities_of_speech_are_cut_to_its_frames(engine):
     assert [values.shape for values in engine.speech_logprobs(HELLO, (3, 1), CODES[:1]).values] == [(4, 6)]
 
 
+def test_the_sound_of_codes_is_that_of_the_answer_that_has_them(engine):
+    assert engine.sound(CODES) is SAID.answer.waveform
+    other = engine.sound(CODES[:, ::-1])
+    assert (other.shape, other.dtype, other.any()) == ((4 * 1920,), np.float32, False)
+    assert engine.sound(CODES[:, :3]).shape == (3 * 1920,), "silence, 80 ms a frame"
+    for answer in (Answer("Hi", (3, 1)), Answer("Hi", (3, 1), None, CODES), Answer("Hi", (3, 1), WAVE)):
+        silent = FakeEngine("somewhere", {"bf16": {"Hello": Scripted(answer, VALUES)}})
+        assert silent.sound(CODES).tolist() == [0.0] * 4 * 1920, "no answer has both"
+
+
+def test_the_sound_of_codes_is_in_the_numerics_that_it_runs_in():
+    other = Scripted(Answer("Hi", (3, 1), np.full(5, 0.5, np.float32), CODES), VALUES, BOOKS)
+    engine = FakeEngine("somewhere", {"w4a4": {"Hello": SAID}, "w4a16": {"Hello": other}})
+    assert engine.sound(CODES) is SAID.answer.waveform
+    engine.numerics = "w4a16"
+    assert engine.sound(CODES) is other.answer.waveform
+
+
+def test_a_vocoder_makes_the_sound_of_any_codes():
+    given = []
+    wave = np.full(7, 0.5, np.float32)
+    engine = FakeEngine("somewhere", {"bf16": {"Hello": SAID}}, vocoder=lambda codes: given.append(codes) or wave)
+    assert engine.sound(CODES.tolist()) is wave
+    (codes,) = given
+    assert (codes.tolist(), codes.dtype) == (CODES.tolist(), np.int64)
+    assert engine.memory_bytes() == 1, "it opens for it"
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -99,6 +128,7 @@ def test_a_fake_that_does_not_speak_refuses_to():
     ways = (
         lambda: silent.generate(HELLO, speech=True),
         lambda: silent.speech_logprobs(HELLO, (1, 2), CODES),
+        lambda: silent.sound(CODES),
         lambda: silent.loaded(speech=True).__enter__(),
     )
     for ask in ways:

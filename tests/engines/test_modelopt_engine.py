@@ -1,6 +1,7 @@
 """The ModelOpt adapter: which quantizers a plan turns on, what they record, and what is put back afterwards."""
 
 import dataclasses
+from fnmatch import fnmatchcase
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -122,6 +123,15 @@ def test_a_pattern_never_turns_on_more_than_the_plan(plan, samples):
     assert len(enabled(model)) == 11
 
 
+def test_a_pattern_turns_no_input_on_whose_weight_alone_is_packed(plan):
+    module = f"{LAYERS}.1.self_attn.q_proj"
+    tensors = [dataclasses.replace(each, input_site="") if each.module == module else each for each in plan.tensors]
+    names = {entry["quantizer_name"] for entry in modelopt.quant_config(tensors)["quant_cfg"]}
+    assert f"{LAYERS}.0.self_attn.q_proj.input_quantizer" in names
+    assert f"{LAYERS}.*.self_attn.q_proj.weight_quantizer" in names
+    assert not any(fnmatchcase(f"{module}.input_quantizer", name) for name in names - {"*"})
+
+
 def test_one_entry_stands_for_all_layers(plan):
     entries = modelopt.quant_config(plan.tensors)["quant_cfg"]
     assert entries[0] == {"quantizer_name": "*", "enable": False}
@@ -154,6 +164,16 @@ def test_the_operator_on_the_cpu_is_our_kernel():
     result = torch.ops.tensorrt.dynamic_block_quantize_op(data, 16, amax, 4, 2, 8, 4)
     assert torch.equal(result, fake_quant.nvfp4_fake_quantize(data, amax))
     assert result.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("capability", "keys"),
+    [(None, {"CPU"}), ((8, 0), {"CPU", "CUDA"}), ((8, 6), {"CPU", "CUDA"}), ((8, 9), {"CPU"}), ((9, 0), {"CPU"})],
+)
+def test_it_is_our_kernel_where_modelopt_would_compile_one(monkeypatch, capability, keys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert set(modelopt._without_kernel()) == keys
 
 
 @pytest.mark.parametrize("asked", [(32, 4, 2, 8, 4), (16, 8, 4, 8, 4), (16, 4, 2, 8, 8)])

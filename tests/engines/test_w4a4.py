@@ -66,6 +66,17 @@ def judged(calibrated, quantized_checkpoint):
     return calibrated
 
 
+def test_nan_stays_nan_and_the_rest_is_rounded_as_without_it():
+    """The kernel that is followed skips NaN: a checkpoint with a broken scale would answer as if nothing were wrong."""
+    clean = torch.linspace(-3, 3, 32, dtype=torch.bfloat16).reshape(1, 32)
+    broken = clean.clone()
+    broken[0, 5] = float("nan")
+    scale = torch.tensor(3 / SCALE_DIVISOR)
+    found = quantize_activations(broken, scale)
+    assert found.isnan().nonzero().tolist() == [[0, 5]]
+    assert torch.equal(found[0, 16:], quantize_activations(clean, scale)[0, 16:])
+
+
 def test_it_equals_modelopts_fake_quantization_bit_for_bit(handle, judged, conversations, monkeypatch):
     # ModelOpt multiplies the amax by 1/2688 on CUDA, and so does our kernel for it; files hold the quotient, whose last
     # bit may differ. With the quotient on both sides nothing else is left to differ.

@@ -21,6 +21,13 @@ def test_a_layer_is_found_with_its_stack(name: str, parts: tuple[str, int, str])
     assert found.layer == f"{parts[0]}.{parts[1]}"
 
 
+def test_a_hostile_name_is_taken_apart_in_one_pass() -> None:
+    """A megabyte of layers before a line break: tried layer by layer to the end, each time, it would take hours."""
+    rest = ".layers.1" * 110_000 + "\nx"
+    assert in_layer(f"a{rest}") == ("a.layers", 1, rest.removeprefix(".layers.1."))
+    assert in_layer(f"a{'.layers.1x' * 110_000}") is None
+
+
 @pytest.mark.parametrize("name", ["", "thinker.lm_head", "layers.3", "a.layers.x.b", "a.layers.1234567", "a.layers.3x"])
 def test_what_is_in_no_layer(name: str) -> None:
     assert in_layer(name) is None

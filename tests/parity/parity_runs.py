@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_q3omni.omni.conversations import Conversation, load_conversations
 from pytest_q3omni.omni.tiny import checkpoint_path, conversations_path
 from pytest_q3omni.parity.compare import Reference, compare_with, measure_reference
-from pytest_q3omni.pipeline.answers import compare_checkpoints, contestants
+from pytest_q3omni.pipeline.parity import compare_checkpoints, contestants
 from pytest_q3omni.records import Parity, no_progress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "verify"))  # sound checkpoints and faults are made there

@@ -115,17 +115,53 @@ def test_a_token_that_the_reference_never_says_adds_nothing():
 
 
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    "broken",
     [
-        (((math.nan, math.nan), (0.5, 0.5), (0.5, 0.5)), "1 of 3 answer tokens have no finite log-probabilities"),
-        (((math.nan, 0.5), (0.5, 0.5), (math.nan, 0.5)), "2 of 3 answer tokens"),
-        (((0.0, 1.0), (0.5, 0.5), (0.5, 0.5)), "1 of 3 answer tokens"),  # never says what the reference says
+        (math.nan, math.nan),
+        (math.nan, 0.5),
+        (0.0, 1.0),  # never says what the reference says
     ],
 )
-def test_what_is_no_number_is_an_error_and_no_small_mean(rows, found):
-    reference = [logs((0.5, 0.5), (0.5, 0.5), (0.5, 0.5))]
-    with pytest.raises(EngineError, match=f"{found}.*expected finite numbers.*q3omni verify"):
-        divergence(reference, [logs(*rows)])
+def test_what_is_no_number_is_infinitely_far_and_no_small_mean(broken):
+    fine = logs((0.25, 0.75), (0.25, 0.75))
+    reference, other = [logs((0.5, 0.5), (0.5, 0.5)), logs((0.5, 0.5))], [fine, logs(broken)]
+    found = divergence(reference, other)
+    assert (found.mean, found.error, found.largest, found.p99, found.p999) == (math.inf,) * 5
+    assert (found.conversations, found.tokens) == (2, 3)
+
+
+def test_of_four_tokens_of_which_one_is_no_number_three_have_a_median():
+    values = [logs((0.5, 0.5), (0.25, 0.75), (0.1, 0.9), (math.nan, math.nan))]
+    found = divergence([logs(*[(0.5, 0.5)] * 4)], values)
+    near, far = 0.5 * math.log(4 / 3), 0.5 * math.log(25 / 9)
+    assert found.median == pytest.approx((near + far) / 2, rel=1e-6)
+    every = divergence([logs(*[(0.5, 0.5)] * 4)], [np.full((4, 2), math.nan, np.float32)])
+    assert every.median == math.inf, "between two infinities, too"
+
+
+def test_a_reference_that_is_no_number_is_an_error():
+    other = [logs((0.5, 0.5), (0.5, 0.5))]
+    with pytest.raises(EngineError, match=r"^the original: NaN .*expected finite numbers.*q3omni verify"):
+        divergence([logs((0.5, 0.5), (math.nan, 0.5))], other)
+
+
+def test_vocabularies_of_two_sizes_are_an_error():
+    reference, other = answers(1, (2,), vocabulary=1200), answers(1, (2,), vocabulary=1100)
+    with pytest.raises(EngineError, match="1,100 entries in the vocabulary; expected 1,200, as in the original"):
+        divergence(reference[0], other[0])
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 127, 128, 149])
+def test_a_long_answer_is_measured_to_its_last_token(place):
+    """It is measured in slices of 64 tokens."""
+    reference, other = answers(13, (150,))
+    values = [by_hand(a, b) for a, b in zip(reference[0], other[0], strict=True)]
+    assert divergence(reference, other).mean == pytest.approx(statistics.fmean(values), rel=1e-9)
+    only = [reference[0].copy()]
+    only[0][place] = other[0][place]
+    found = divergence(reference, only)
+    assert found.largest == pytest.approx(values[place], rel=1e-9)
+    assert found.mean == pytest.approx(values[place] / 150, rel=1e-9)
 
 
 def test_the_answers_of_both_must_be_the_same_ones():

@@ -59,6 +59,27 @@ def test_an_input_scale_100_times_off_fails_in_w4a4_and_not_in_w4a16(site, size,
         assert not answers
 
 
+@pytest.mark.parametrize(
+    ("module", "severity"),
+    [
+        ("thinker.model.layers.1.self_attn.q_proj", "error"),
+        ("thinker.model.layers.0.mlp.experts.3.down_proj", "warning"),
+    ],
+)
+def test_one_input_scale_too_small_among_sound_ones_is_named(module, severity, sound, reference, tmp_path):
+    """Answers hardly show it. q, k and v see the same input; one expert's own inputs may be small: nobody can say."""
+    from _checkpoint_edit import read, write
+
+    place = tmp_path / "one"
+    shutil.copytree(sound, place)
+    name = f"{module}.input_scale"
+    write(place, {name: read(place, name) / 100})
+    parity = against(reference, place, speech=False)
+    (found,) = [found for found in parity.findings if found.check == "input-ranges"]
+    assert (found.where, found.severity) == (name, severity)
+    assert "100 times less" in found.found
+
+
 def test_one_experts_global_scale_4_times_too_large_passes_here_and_not_in_faithful(damaged, reference):
     broken = damaged("expert_global_scale_4_times_too_large")
     parity = against(reference, broken, speech=False)

@@ -1,10 +1,11 @@
 """Limits of a mean KL: what they are made of, when they mean something, and what lies beyond them."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_q3omni.records import Divergence
@@ -49,6 +50,13 @@ def test_tokens_that_are_needed():
     assert needed_tokens(some(0.01, math.inf, conversations=1, tokens=7), NOISE) == 14
 
 
+@pytest.mark.parametrize("mean", [1e-160, 1e-322])
+def test_a_mean_next_to_nothing_needs_many_tokens_and_not_an_overflow(mean):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert needed_tokens(some(mean, 1.0), some(0.0)) == 100 * 10**12
+
+
 means, errors = st.floats(1e-6, 1.0), st.floats(1e-7, 1.0)
 counts, sizes = st.integers(2, 500), st.integers(2, 10_000)
 
@@ -56,6 +64,7 @@ counts, sizes = st.integers(2, 500), st.integers(2, 10_000)
 @given(means, errors, counts, sizes)
 def test_with_the_needed_tokens_the_limit_is_at_most_three_times_too_high(mean, error, conversations, tokens):
     plain = some(mean, error, conversations=conversations, tokens=tokens)
+    assume(margin(plain) <= 2e6 * mean)  # more doubt than that needs no more tokens, see below
     needed = needed_tokens(plain, NOISE)
 
     def with_tokens(count):  # the same conversations, longer: the error falls with the root
@@ -94,13 +103,20 @@ def test_states(mean, tokens, conversations, expected):
 
 
 def test_models_that_say_exactly_the_same_need_no_more_tokens():
-    assert state(some(0.0, conversations=1, tokens=2), math.inf, 4) == "pass"
-    nearly = replace(some(0.0, conversations=1, tokens=2), largest=1e-9)
-    assert state(nearly, math.inf, 4) == "not checked"
+    exact = some(0.0, conversations=2, tokens=2)
+    assert state(exact, 0.04, 4) == "pass"
+    assert state(replace(exact, largest=1e-9), 0.04, 4) == "not checked"
+    assert state(replace(exact, conversations=1), math.inf, 4) == "not checked", "one is never enough"
 
 
 def test_no_mean_is_beyond_an_infinite_limit():
     assert state(some(12.0, conversations=1), math.inf, 0) == "not checked"
+
+
+@pytest.mark.parametrize("conversations", [1, 11])
+def test_what_is_no_number_fails_however_wide_the_limit_is(conversations):
+    broken = some(math.inf, math.inf, conversations=conversations)
+    assert state(broken, math.inf, 0) == state(broken, 0.04, 50) == "fail"
 
 
 def test_where_nothing_may_differ_any_difference_fails():

@@ -1,4 +1,4 @@
-"""Spoken answers, without a model: whom to ask, codes and waveforms beside each other, one row over all codebooks."""
+"""Spoken answers, without a model: whom to ask, codes and waveforms beside each other, a row for each of two stages."""
 
 import math
 
@@ -17,6 +17,7 @@ from pytest_q3omni.records import no_progress
 
 pytestmark = pytest.mark.tiny
 
+SCIPY = "needs the quantize extra: pip install pytest-q3omni[quantize]"
 CODES = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
 WAVE = np.full(4 * 1920, 0.25, np.float32)
 
@@ -48,14 +49,15 @@ def names(targets):
     return [each.conversation.id.removeprefix("file:") for each in targets]
 
 
-def test_modalities_take_turns():
+def test_pictures_and_sound_take_turns_before_text_alone():
     text, image, audio = (
         [target(f"{letter}{number}", *media) for number in range(count)]
         for letter, media, count in (("t", (), 9), ("i", ("image",), 2), ("a", ("audio",), 4))
     )
-    turns = ["t0", "i0", "a0", "t1", "i1", "a1", "t2", "a2", "t3"]
-    assert names(speech._spread([*text, *image, *audio]))[:9] == turns
-    assert names(speech._spread([*audio, *text[:2]])) == ["t0", "a0", "t1", "a1", "a2", "a3"]
+    turns = ["i0", "a0", "i1", "a1", "a2", "a3", *(f"t{number}" for number in range(9))]
+    assert names(speech._spread([*text, *image, *audio])) == turns[: speech.MOST_SPOKEN]
+    assert names(speech._spread([*text[:2], *audio])) == ["a0", "a1", "a2", "a3", "t0", "t1"]
+    assert names(speech._spread(image)) == ["i0", "i1"]
     assert speech._spread([]) == []
 
 
@@ -67,8 +69,8 @@ def test_pictures_and_sound_at_once_are_not_spoken_to():
     asked = [target("both", "image", "audio"), target("picture", "image"), target("sound", "audio"), target("words")]
     original = engine({name: said(name) for name in names(asked)})
     found = speech.speak(original, asked, no_progress)
-    assert [each.answer.text for each in found] == ["words", "picture", "sound"]
-    assert [each.modality for each in found] == ["text", "image", "audio"]
+    assert [each.answer.text for each in found] == ["picture", "sound", "words"]
+    assert [each.modality for each in found] == ["image", "audio", "text"]
     assert "both" not in {call.question for call in original.log}
 
 
@@ -149,22 +151,82 @@ def test_codebooks_are_measured_apart():
     assert first.tokens == 8
 
 
-def test_one_row_over_all_codebooks_has_their_mean():
+SIZES = (9, 12, 10)
+THREE = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 8, 7, 6]])
+
+
+def three(seed, noise, frames=4):
+    """Log-probabilities of `THREE`, per codebook: each code is the likeliest; the same give or take `noise`."""
+    random = np.random.default_rng(seed)
+    logits = [9 * np.eye(size)[codes[:frames]] for size, codes in zip(SIZES, THREE, strict=True)]
+    logits = [values + noise * random.normal(size=values.shape) for values in logits]
+    return tuple((each - np.log(np.exp(each).sum(-1, keepdims=True))).astype(np.float32) for each in logits)
+
+
+def sides(frames=(4, 3)):
+    """Two spoken answers, and what the four models give to their codes."""
+    spoken = [
+        Spoken(target(name), said(name, codes=THREE[:, :count]).answer)
+        for name, count in zip("ab", frames, strict=True)
+    ]
+    noises = (0.0, 0.001, 0.1, 0.1)
+    return spoken, [
+        [three(9 * n + k, noise, count) for n, count in enumerate(frames)] for k, noise in enumerate(noises)
+    ]
+
+
+def test_the_talker_and_the_code_predictor_have_a_row_each():
     """Vocabularies differ in size; padding says nothing."""
-    mine, theirs = [books(1), books(2, frames=2)], [books(3), books(4, frames=2)]
-    each = speech.per_codebook(mine, theirs)
-    whole = divergence(speech.flattened(mine), speech.flattened(theirs))
-    assert whole.conversations == 2
-    assert whole.tokens == sum(one.tokens for one in each) == 12
-    assert whole.mean == pytest.approx(sum(one.mean * one.tokens for one in each) / 12)
+    pytest.importorskip("scipy", reason=SCIPY)
+    spoken, models = sides()
+    talker, predictor = speech.speech_agreements("w4a4", spoken, *models)
+    assert [(row.modality, row.numerics) for row in (talker, predictor)] == [
+        ("talker", "w4a4"),
+        ("code_predictor", "w4a4"),
+    ]
+    original, repeat, plain, quantized = models
+    first, *others = speech.per_codebook(original, quantized)
+    assert talker.divergence == first
+    assert talker.plain == speech.per_codebook(original, plain)[0]
+    assert talker.repeat == speech.per_codebook(original, repeat)[0]
+    assert talker.apart == speech.per_codebook(plain, quantized)[0]
+    assert (predictor.divergence.conversations, predictor.divergence.tokens) == (2, 14)
+    assert predictor.divergence.mean == pytest.approx(sum(one.mean * one.tokens for one in others) / 14)
+    for row in (talker, predictor):
+        assert row.accuracy == row.original_accuracy == row.plain_accuracy == 1.0, "codes in the order of their values"
 
 
-def test_codes_lie_in_the_order_of_their_log_probabilities():
-    likely = tuple(np.log(np.eye(9, dtype=np.float32)[row] * 0.9 + 0.01) for row in CODES)
-    spoken = [Spoken(target("a"), said("a").answer)]
-    (values,), (codes,) = speech.flattened([likely]), speech.flat_codes(spoken)
-    assert codes.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert values.argmax(-1).tolist() == codes.tolist()
+@pytest.mark.parametrize(("stage", "number"), [("talker", 0), ("code_predictor", 2)])
+def test_a_fault_in_one_codebook_fails_in_the_row_of_its_stage_alone(stage, number):
+    pytest.importorskip("scipy", reason=SCIPY)
+    spoken, models = sides()
+    for answer in range(2):
+        values = list(models[3][answer])
+        values[number] = values[number][:, ::-1].copy()
+        models[3][answer] = tuple(values)
+    states = {row.modality: row.state for row in speech.speech_agreements("w4a16", spoken, *models)}
+    assert [name for name, state in states.items() if state == "fail"] == [stage]
+
+
+def test_answers_that_nothing_packed_reaches_are_left_out_of_the_rows():
+    pytest.importorskip("scipy", reason=SCIPY)
+    spoken, (original, repeat, plain, quantized) = sides()
+    plain[0] = original[0]
+    models = (original, repeat, plain, quantized)
+    for row in speech.speech_agreements("w4a4", spoken, *models):
+        assert (row.divergence.conversations, row.accuracy) == (1, 1.0)
+    talker, predictor = speech.speech_agreements("w4a4", spoken, *models)
+    assert talker.divergence == divergence([original[1][0]], [quantized[1][0]])
+    assert predictor.divergence.tokens == 6
+    plain[0] = (*original[0][:2], three(5, 0.1)[2])
+    talker, predictor = speech.speech_agreements("w4a4", spoken, *models)
+    assert (talker.divergence.conversations, predictor.divergence.conversations) == (1, 2), "each stage by itself"
+
+
+def test_where_nothing_packed_reaches_an_answer_there_is_no_row():
+    pytest.importorskip("scipy", reason=SCIPY)
+    spoken, (original, repeat, _, quantized) = sides()
+    assert speech.speech_agreements("w4a4", spoken, original, repeat, original, quantized) == []
 
 
 def test_every_model_is_forced_to_the_originals_codes(monkeypatch):
@@ -199,6 +261,20 @@ def test_the_first_answer_of_each_modality_is_spoken_by_both():
     assert (first.text, first.frames, first.equal_codes) == (("a", "A"), (4, 2), 0.5)
     assert first.snr == pytest.approx(10 * math.log10(2), abs=1e-4)
     assert (second.text, second.equal_codes, second.snr) == (("c", "c"), 1.0, None)
+
+
+def test_the_vocoder_is_given_the_originals_codes_whatever_it_says_itself():
+    spoken = [Spoken(target("a"), said("a").answer)]
+    script = {"w4a16": {"a": said("A", codes=CODES[:, ::-1].copy(), wave=-WAVE)}}
+    given = []
+    other = FakeEngine("somewhere", script, vocoder=lambda codes: given.append(codes) or WAVE * np.float32(0.9))
+    (sample,) = speech.speech_agreement("w4a16", other, spoken, ()).samples
+    assert [codes.tolist() for codes in given] == [CODES.tolist()]
+    assert sample.vocoder_snr == pytest.approx(20.0, abs=1e-4)
+    assert sample.snr == pytest.approx(-20 * math.log10(2), abs=1e-4)
+    same = FakeEngine("somewhere", script, vocoder=lambda codes: WAVE)
+    (sample,) = speech.speech_agreement("w4a16", same, spoken, ()).samples
+    assert (sample.vocoder_snr, sample.snr) == (None, pytest.approx(-20 * math.log10(2), abs=1e-4))
 
 
 def test_pictures_are_of_the_first_sample_over_the_same_seconds():

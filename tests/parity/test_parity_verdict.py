@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from pytest_q3omni.parity.speech import MOST_SPOKEN
-from pytest_q3omni.parity.verdict import LEAST_SNR, agrees, answer_findings, sound_findings, unasked, with_parity
+from pytest_q3omni.parity.verdict import (
+    LEAST_SNR,
+    MUTE,
+    agrees,
+    answer_findings,
+    asks_all,
+    sound_findings,
+    unasked,
+    with_parity,
+)
 from pytest_q3omni.records import (
     Agreement,
     Divergence,
@@ -20,6 +29,8 @@ from pytest_q3omni.records import (
 )
 
 pytestmark = pytest.mark.tiny
+
+SPEAK = f"add conversations with a picture or sound and longer answers: {MOST_SPOKEN} are spoken, in turn"
 
 
 def some(mean, *, tokens=120, conversations=12, error=0.0004, top1=0.975):
@@ -70,10 +81,8 @@ def test_an_unpacked_checkpoint_is_told_that_nothing_is_packed():
         ("text", "add conversations of text alone"),
         ("image", "add conversations with image"),
         ("audio", "add conversations with audio"),
-        (
-            "speech",
-            f"add conversations with longer answers: the first {MOST_SPOKEN}, of each modality in turn, are spoken",
-        ),
+        ("talker", SPEAK),
+        ("code_predictor", SPEAK),
     ],
 )
 def test_too_few_tokens_are_a_warning_that_says_how_many_are_needed(modality, fix):
@@ -97,27 +106,45 @@ def test_modalities_that_nobody_asked_about_are_warnings():
     assert [each.fix for each in found] == [
         "add conversations of text alone",
         "add conversations with audio",
-        "add conversations with text alone, or one of picture and sound",
+        "add conversations with a picture or with sound, not with both",
     ]
+    assert found[-1].found == "none is spoken that what is packed could change"
     assert list(unasked([row("text"), row("image"), row("audio")], speaks=False)) == []
 
 
-def voice(equal_codes, snr, numerics="w4a16"):
-    sample = SpeechSample("file:3", "text", ("AB", "AB"), (7, 7), equal_codes, snr)
+@pytest.mark.parametrize("stage", ["talker", "code_predictor"])
+def test_either_row_of_speech_will_do(stage):
+    asked = [row("text"), row("image"), row("audio")]
+    assert [each.where for each in unasked(asked, speaks=True)] == ["speech answers"]
+    assert list(unasked([*asked, row(stage)], speaks=True)) == []
+
+
+def test_whether_every_modality_was_asked():
+    asked = [row("text"), row("image"), row("audio")]
+    assert asks_all(asked)
+    assert asks_all([*asked, row("talker")])
+    assert not any(asks_all([*asked[:number], *asked[number + 1 :], row("talker")]) for number in range(3))
+
+
+def voice(vocoder_snr, numerics="w4a16", *, equal_codes=1.0, snr=40.0):
+    sample = SpeechSample("file:3", "text", ("AB", "AB"), (7, 7), equal_codes, snr, vocoder_snr)
     return SpeechAgreement(numerics, (), (sample,))
 
 
-def test_equal_codes_that_sound_unlike_are_the_vocoders_fault():
-    (finding,) = sound_findings([voice(1.0, 40.0), voice(1.0, 12.34, "w4a4"), voice(1.0, None)])
+def test_the_originals_codes_that_sound_unlike_are_the_vocoders_fault():
+    (finding,) = sound_findings([voice(40.0), voice(12.34, "w4a4"), voice(None)])
     assert str(finding) == (
-        "speech in W4A4, file:3: equal codes, and 12.3 dB between the two waveforms; expected 20 dB or more. Fix: take "
-        "code2wav's tensors from the original: no engine runs it packed  [waveforms, error]"
+        "speech in W4A4, file:3: from the same codes, 12.3 dB between the two waveforms; expected 20 dB or more. Fix: "
+        "take code2wav's tensors from the original: no engine runs it packed  [waveforms, error]"
     )
-    assert list(sound_findings([voice(1.0, LEAST_SNR)])) == []
+    assert list(sound_findings([voice(LEAST_SNR)])) == []
 
 
-def test_different_codes_may_sound_unlike():
-    assert list(sound_findings([voice(0.99, -3.0)])) == []
+def test_what_is_freely_spoken_may_sound_unlike_and_excuses_nothing():
+    assert list(sound_findings([voice(40.0, equal_codes=1.0, snr=-3.0)])) == []
+    assert list(sound_findings([voice(None, equal_codes=0.2, snr=-3.0)])) == []
+    (finding,) = sound_findings([voice(-3.0, equal_codes=0.2, snr=40.0)])
+    assert "-3.0 dB" in finding.found
 
 
 # --- the verdict
@@ -161,9 +188,21 @@ def test_one_conversation_is_no_pass_either():
     assert found == Verdict("agrees", "not checked", "text in W4A16 has 1 conversation, needs 2 conversations or more")
 
 
-def test_warnings_leave_a_pass_alone():
+def test_a_pass_names_what_was_not_compared():
     rows = [row()]
-    assert agrees(rows, list(unasked(rows, speaks=True))).state == "pass"
+    found = agrees(rows, list(unasked(rows, speaks=True)))
+    assert found.state == "pass"
+    assert found.why.endswith(", 0.004 of at most 0.02; not compared: image, audio, speech")
+    assert agrees(rows, [MUTE]).why.endswith("; not compared: speech")
+    scale = Finding("input-ranges", "warning", "a.input_scale", "holds inputs up to 100", "less", "calibrate")
+    assert "not compared" not in agrees(rows, [scale]).why
+
+
+def test_a_row_of_nan_fails_and_says_so():
+    broken = row("talker", state="fail", mean=math.inf, error=math.inf, top1=0.25)
+    (finding,) = answer_findings([broken])
+    assert finding.found == "mean KL inf ± inf nats over 120 tokens, top-1 agreement 25.0%"
+    assert verdict(broken).why.startswith("1 error, first talker answers in W4A16: mean KL inf ")
 
 
 def test_a_judgement_takes_over_what_the_answers_said():

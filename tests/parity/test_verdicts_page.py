@@ -10,17 +10,21 @@ import pytest
 pytestmark = pytest.mark.tiny
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "verdicts_by_fault.py"
-PAGE = SCRIPT.with_name("verdicts-by-fault.md").read_text(encoding="utf-8")
 AGAIN = "the page is out of date. Fix: python docs/verdicts_by_fault.py"
 
 
-def test_every_fault_has_a_row_and_no_other_has() -> None:
+@pytest.fixture(scope="module")
+def page() -> str:
+    return SCRIPT.with_name("verdicts-by-fault.md").read_text(encoding="utf-8")
+
+
+def test_every_fault_has_a_row_and_no_other_has(page: str) -> None:
     faults = {file.stem for file in (SCRIPT.parents[1] / "tests" / "faults").glob("[!_]*.py")}
-    assert sorted(re.findall(r"^\| `(\w+)`:", PAGE, re.MULTILINE)) == sorted(faults), AGAIN
+    assert sorted(re.findall(r"^\| `(\w+)`:", page, re.MULTILINE)) == sorted(faults), AGAIN
 
 
-def test_every_fault_is_seen_or_is_a_warning() -> None:
-    unseen = [line for line in PAGE.splitlines() if line.startswith("| `") and "**fail**" not in line]
+def test_every_fault_is_seen_or_is_a_warning(page: str) -> None:
+    unseen = [line for line in page.splitlines() if line.startswith("| `") and "**fail**" not in line]
     assert {re.match(r"\| `(\w+)`", line)[1] for line in unseen} == warnings()
 
 
@@ -34,11 +38,13 @@ def warnings() -> set[str]:
 @pytest.mark.parametrize(
     "name", ["down_input_scale_100_times_too_small", "expert_global_scale_4_times_too_large", "vocoder_silent"]
 )
-def test_a_row_is_what_the_verdicts_say_now(name: str, sound: Path, request: pytest.FixtureRequest, tmp_path: Path):
+def test_a_row_is_what_the_verdicts_say_now(
+    name: str, page: str, sound: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     for module in ("torch", "transformers", "modelopt"):
         pytest.importorskip(module, reason="needs the quantize extra: pip install pytest-q3omni[quantize]")
     spec = importlib.util.spec_from_file_location("verdicts_by_fault", SCRIPT)
     script = sys.modules["verdicts_by_fault"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     found = script.row(name, sound, request.getfixturevalue("reference"), tmp_path)
-    assert found.line in PAGE.splitlines(), AGAIN
+    assert found.line in page.splitlines(), AGAIN

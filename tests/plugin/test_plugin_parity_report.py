@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -103,9 +104,10 @@ def test_the_page_shows_the_answers(pytester, tiny_cache):
     assert "as None does" in page, "the verdict's reason"
 
 
-def test_of_two_comparisons_the_last_one_counts(pytester, tiny_cache):
-    tests = """
-@pytest.mark.parametrize("numerics", ["w4a16", "w4a4"])
+@pytest.mark.parametrize("order", [["w4a16", "w4a4"], ["w4a4", "w4a16"]])
+def test_of_two_comparisons_the_worse_one_counts(pytester, tiny_cache, order):
+    tests = f"""
+@pytest.mark.parametrize("numerics", {order})
 def test_answers(original_checkpoint, quantized_checkpoint, numerics):
     try:
         assert_output_parity(original_checkpoint, quantized_checkpoint, numerics=numerics)
@@ -174,3 +176,27 @@ def test_a_checkpoint_of_which_only_answers_were_asked_is_judged_by_its_files(ju
     (found,), _ = reporting.joined([parity_of(str(mine), "fail")])
     assert found.verdict("agrees").state == "fail"
     assert found.verdict("packed") == judgement.verdict("packed")
+
+
+def rows(parity, number):
+    """The parity with so many rows; which ones does not matter here."""
+    return replace(parity, agreements=tuple(range(number)))
+
+
+def test_of_several_parities_of_a_checkpoint_the_worst_counts_then_the_fullest_then_the_last(judgement):
+    name = judgement.checkpoint
+    better = [
+        rows(parity_of(name, "pass"), 9),
+        rows(parity_of(name, "not checked"), 8),
+        rows(parity_of(name, "fail"), 1),
+    ]
+    worst = rows(parity_of(name, "fail"), 2)
+    for heard in permutations([judgement, *better, worst]):
+        (found,), parities = reporting.joined(heard)
+        assert parities == {name: worst}
+        assert found.verdict("agrees").state == "fail"
+    (found,), parities = reporting.joined([judgement, *better[:2][::-1]])
+    assert found.verdict("agrees").state == "not checked", "one that passed does not answer for the other"
+    last = replace(worst, device="cuda")
+    assert reporting.joined([judgement, worst, last])[1] == {name: last}
+    assert reporting.joined([judgement, last, worst])[1] == {name: worst}

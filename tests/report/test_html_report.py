@@ -1,5 +1,6 @@
 """The page: every figure appears, nothing is executable, nothing needs the network, and nothing needs colour."""
 
+import math
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -165,6 +166,7 @@ def test_full_size_shows_faults_and_stays_small(full: str) -> None:
         "named in a finding: input down: layer 31.", "20.000 (clipped)",
         "0.218 ± 0.016", "0.193", "audio, W4A4", "faithful, agrees; 3 of 7 verdicts passed",
         "equal waveforms", "-1.8 dB", "22.00 %", "212", "The picture shows a bicycle.",
+        "9.4 dB 61.3 dB", "SNR, same codes", "code_predictor, W4A4",
     ):  # fmt: skip
         assert text in page.flat, text
 
@@ -229,6 +231,20 @@ def test_answers_that_do_not_differ_stand_at_zero() -> None:
     assert any("text w4a16: 0, limit 0, pass" in words for words in Page(source).pictures)
     assert '<svg x="2.00%" y="50%"' in source
     assert '<span style="left:2.00%">0</span>' in source
+
+
+def test_a_model_that_computes_nan_is_on_the_page() -> None:
+    broken = replace(
+        full_size.divergence(0.1), **dict.fromkeys(("mean", "error", "median", "p99", "p999", "largest"), math.inf)
+    )
+    rows = tuple(replace(row, divergence=broken, state="fail") for row in PARITY.agreements)
+    voice = replace(PARITY.speech[0], codebooks=(broken, *PARITY.speech[0].codebooks[1:]))
+    source = html.render_judgement(judgement(), parity=replace(PARITY, agreements=rows, speech=(voice,)))
+    page = Page(source)
+    assert any("talker w4a16: inf, limit 0.092, fail" in words for words in page.pictures)
+    assert "inf inf inf inf inf inf" in page.flat
+    assert any("0 inf" in words for words in page.pictures), "and its codebook"
+    assert "nan" not in source.lower().split()
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))

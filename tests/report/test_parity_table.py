@@ -50,7 +50,15 @@ def test_a_row_shows_the_mean_its_reference_and_its_limit():
     for figure in ("1,234", "0.0041", "0.037", "0.0031", "0.021", "97.5%", "96.0%", "98.0%", "pass"):
         assert figure in found, figure
     assert cells(shown, "image", "W4A4")[-1] == "fail"
-    assert "inf" in cells(shown, "audio", "W4A4")
+    assert cells(shown, "audio", "W4A4")[6] == "none", "an infinite limit is none"
+
+
+def test_a_row_of_a_model_that_computes_nan_is_shown():
+    broken = row("code_predictor", "w4a4", "fail", mean=math.inf, error=math.inf)
+    found = cells(terminal.render_parity(replace(PARITY, agreements=(row("talker"), broken))), "code_predictor", "W4A4")
+    assert (found[3], found[-1]) == ("inf", "fail")
+    voice = SpeechAgreement("w4a4", (some(0.01), some(math.inf)), ())
+    assert cells(terminal.render_parity(replace(PARITY, speech=(voice,))), "W4A4")[2] == "inf to inf"
 
 
 def test_the_title_says_what_is_measured_and_where():
