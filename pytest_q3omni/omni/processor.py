@@ -42,8 +42,9 @@ def load_processor(path: Path) -> Any:
             processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except ImportError as error:
         raise missing_extra("torchvision", "Qwen3-Omni's processor", error) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        found = f"the processor cannot be loaded ({type(error).__name__}: {error})"
+    except Exception as error:  # whatever a foreign library raises; tokenizers raises `Exception` itself
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        found = f"the processor cannot be loaded ({text})"
         raise Unreadable(found, where=str(path), expected=f"the files of a {CLASS}", fix=_FIX) from error
     if type(processor).__name__ != CLASS:
         found = f"the files belong to a {type(processor).__name__}"

@@ -8,7 +8,7 @@ The rules, which docs/README.md tells readers, too:
 - ```` ```python ````: runs, all of a page in one namespace; where the next block is ```` ```text ````, it is what the
   program prints.
 - a block after a paragraph that ends in "save this as `NAME`:" is written to that file.
-- `...` stands for any text within a line; alone on its line for any lines.
+- `...` stands for any text within a line; alone on its line for any lines. Runs of spaces are one space.
 - `<!-- not run: REASON -->` before a block: neither typed nor written, but counted.
 - json, jsonl and toml are parsed; other text is only text. Any other language has to be marked as not run.
 """
@@ -32,6 +32,7 @@ from threading import Timer
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,})(?P<language>\w*)[^`]*")
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+) -->")
+_WIDE = re.compile(r"[ ━─]{2,}")
 _SAVE = re.compile(r"[Ss]ave this as `(?P<name>[\w./-]+)`:$")
 _END = "@@q3omni-docs"
 _PATIENCE = 120  # seconds, after which a command hangs
@@ -116,8 +117,8 @@ def steps(block: Block) -> list[Step]:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether `printed` is what `shown` says, `...` standing for anything."""
-    lines = [line.rstrip() for line in shown.strip("\n").splitlines()]
+    """Whether `printed` is what `shown` says, `...` standing for anything; how wide a table's columns are is no matter."""
+    lines = _tidy(shown).splitlines()
     parts = [r"(?:.*\n)*?" if line == "..." else f"{_line(line)}\n" for line in lines]
     return re.fullmatch("".join(parts), _tidy(printed)) is not None
 
@@ -126,8 +127,9 @@ def _line(line: str) -> str:
     return ".*".join(map(re.escape, line.split("...")))
 
 
-def _tidy(printed: str) -> str:
-    return "".join(f"{line.rstrip()}\n" for line in printed.strip("\n").splitlines())
+def _tidy(text: str) -> str:
+    lines = (_WIDE.sub(lambda run: run[0][0], line.rstrip()) for line in text.strip("\n").splitlines())
+    return "".join(f"{line}\n" for line in lines)
 
 
 class Session:

@@ -49,7 +49,7 @@ def calibrated(conversations):
     plan, record = build_plan(checkpoint_path(), "nvfp4-default"), load_record(record_path())
     model = modelopt.fake_quantize(load_model(checkpoint_path()), plan.tensors, loop, weights=False)
     for tensor in plan.packed:
-        quantizer = model.get_submodule(modelopt._quantizers(tensor, weights=False)[0])
+        quantizer = model.get_submodule(modelopt._quantizers(tensor)[0])
         quantizer._amax.fill_(record.input_amax[tensor.input_site])
     return model
 

@@ -114,3 +114,14 @@ def test_without_torchvision_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(AutoProcessor, "from_pretrained", needs_torchvision)
     with pytest.raises(MissingDependency, match="torchvision"):
         load_processor(checkpoint_path())
+
+
+def test_merges_of_a_token_that_is_gone_are_a_typed_error(copy):
+    """The tokenizers library raises `Exception` itself."""
+    for name in ("tokenizer.json", "vocab.json"):
+        content = json.loads((copy / name).read_text())
+        (content["model"]["vocab"] if name == "tokenizer.json" else content).pop("user")
+        (copy / name).write_text(json.dumps(content))
+    with pytest.raises(Unreadable, match="out of vocabulary") as caught:
+        load_processor(copy)
+    assert "\n" not in str(caught.value)
