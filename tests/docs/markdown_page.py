@@ -117,7 +117,7 @@ def steps(block: Block) -> list[Step]:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether `printed` is what `shown` says, `...` standing for anything; how wide a table's columns are is no matter."""
+    """Whether `printed` is what `shown` says, `...` standing for anything, whatever the width of a table's columns."""
     lines = _tidy(shown).splitlines()
     parts = [r"(?:.*\n)*?" if line == "..." else f"{_line(line)}\n" for line in lines]
     return re.fullmatch("".join(parts), _tidy(printed)) is not None
