@@ -40,12 +40,23 @@ def audible(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.nan_to_num(waveform.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _mel_bands() -> NDArray[Any]:
-    """Triangles (BANDS, bins) that are evenly spaced on the mel scale, 2595 log10(1 + f / 700); each sums to 1."""
+def mel_of_hertz(hertz: Any) -> Any:
+    """The mel scale, 2595 log10(1 + f / 700), of a number or an array (O'Shaughnessy, Speech Communication, 1987)."""
     import numpy as np
 
-    frequencies = np.fft.rfftfreq(WINDOW, 1 / SAMPLING_RATE)
-    mel = 2595 * np.log10(1 + frequencies / 700)
+    return 2595 * np.log10(1 + hertz / 700)
+
+
+def hertz_of_mel(mel: Any) -> Any:
+    """The inverse of `mel_of_hertz`."""
+    return 700 * (10 ** (mel / 2595) - 1)
+
+
+def _mel_bands() -> NDArray[Any]:
+    """Triangles (BANDS, bins) that are evenly spaced on the mel scale; each sums to 1."""
+    import numpy as np
+
+    mel = mel_of_hertz(np.fft.rfftfreq(WINDOW, 1 / SAMPLING_RATE))
     edges = np.linspace(0, mel[-1], BANDS + 2)
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = np.clip(np.minimum((mel - low) / (middle - low), (high - mel) / (high - middle)), 0, None)

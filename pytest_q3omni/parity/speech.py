@@ -99,7 +99,7 @@ def speech_agreements(
     rows = []
     for stage, books in (("talker", slice(0, 1)), ("code_predictor", slice(1, None))):
         sides = [[_joined(answer[books]) for answer in side] for side in (original, repeat, plain, quantized)]
-        codes = [np_codes(each)[books].reshape(-1) for each in spoken]
+        codes = [_codes(each)[books].reshape(-1) for each in spoken]
         reached = [number for number in range(len(spoken)) if (sides[0][number] != sides[2][number]).any()]
         if reached:
             rows.append(agreement(stage, numerics, Answers(*sides).chosen(reached), [codes[each] for each in reached]))
@@ -115,7 +115,7 @@ def _joined(codebooks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.concatenate(wide)
 
 
-def np_codes(spoken: Spoken) -> NDArray[np.int64]:
+def _codes(spoken: Spoken) -> NDArray[np.int64]:
     """The codes (codebooks, frames) of a spoken answer."""
     import numpy as np
 

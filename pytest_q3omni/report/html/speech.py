@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_q3omni.parity.spectrogram import SAMPLING_RATE
+from pytest_q3omni.parity.spectrogram import SAMPLING_RATE, hertz_of_mel, mel_of_hertz
 from pytest_q3omni.records import SpeechAgreement
 from pytest_q3omni.report.html.answers import Dots, dots
 from pytest_q3omni.report.html.png import data_uri
@@ -81,7 +80,7 @@ def _picture(name: str, picture: Picture, low: float, high: float) -> Spectrogra
 
 
 def _frequencies() -> list[tuple[float, str]]:
-    """Evenly spaced on the mel scale, 2595 log10(1 + f / 700)."""
-    top = 2595 * math.log10(1 + SAMPLING_RATE / 2 / 700)
-    hertz = [700 * (10 ** (top * part / 4 / 2595) - 1) for part in range(5)]
+    """Evenly spaced on the mel scale, as the pictures' rows are."""
+    top = mel_of_hertz(SAMPLING_RATE / 2)
+    hertz = [float(hertz_of_mel(top * part / 4)) for part in range(5)]
     return [(100 - 25.0 * part, f"{frequency / 1000:.2g} kHz") for part, frequency in enumerate(hertz)]
