@@ -226,7 +226,7 @@ def _fixtures() -> Iterator[tuple[str, str, str]]:
 
 # --- checks.md and errors.md
 
-_NEEDS = {"": "the checkpoint", "source": "the source", "record": "the calibration record"}
+_NEEDS = {"": "the checkpoint", "source": "the source", "record": "the calibration record", "engine": "an engine"}
 
 
 def checks_page() -> str:

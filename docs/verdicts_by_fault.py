@@ -1,13 +1,15 @@
-"""Which verdict sees which fault: writes `verdicts-by-fault.md` beside this file. Some ten minutes on one core.
+"""Which verdict sees which fault: writes `verdicts-by-fault.md` beside this file. Some fifteen minutes on one core.
 
     python docs/verdicts_by_fault.py
+    python docs/verdicts_by_fault.py NAME ...   # these faults anew, the others as the page has them
 
-Every file of `tests/faults` damages a sound checkpoint of the tiny model; then the files are judged with the original
-and the record at hand, and the answers are compared in both numerics.
+The faults of `tests/faults` that damage tensors or the record of what we pack: a sound checkpoint of the tiny model is
+damaged, the files are judged with the original and the record at hand, and the answers are compared in both numerics.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -20,7 +22,7 @@ TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "parity"), str(TESTS / "verify")]
 
 from parity_runs import against, load_fault, make, reference_of  # noqa: E402
-from sound_checkpoints import fault_names, judged  # noqa: E402
+from sound_checkpoints import OWN_BASES, fault_names, judged  # noqa: E402
 
 from pytest_q3omni.errors import Q3OmniError  # noqa: E402
 from pytest_q3omni.omni.checkpoint import scan  # noqa: E402
@@ -29,16 +31,21 @@ from pytest_q3omni.records import Parity  # noqa: E402
 
 FILES = ("packed", "consistent", "faithful", "calibrated")
 NUMERICS = ("w4a16", "w4a4")
+_BAR = re.compile(r"(?<!\\)\|")
 SHOWN = {"pass": "", "fail": "**fail**", "not checked": "–"}
 HEAD = """# Which verdict sees which fault
 
-Every fault of `tests/faults`, on the built-in tiny model. `packed`, `consistent`, `faithful` and `calibrated` judge the
-files, here with the original and the calibration record beside them; `agrees` compares the answers, with weights alone
-rounded (W4A16) and with inputs rounded, too (W4A4). An empty cell is a pass, – is "not checked". "cannot run" says that
-the model does not even open: the files' verdicts say why.
+Every fault of `tests/faults` that damages tensors or the record of a checkpoint that we pack, on the built-in tiny
+model; all others are in [the fault catalogue](fault-catalogue.md). `packed`, `consistent`, `faithful` and `calibrated`
+judge the files, here with the original and the calibration record beside them; `agrees` compares the answers, with
+weights alone rounded (W4A16) and with inputs rounded, too (W4A4). An empty cell is a pass, – is "not checked". "cannot
+run" says that the model does not even open: the files' verdicts say why.
 
 Made by `python docs/verdicts_by_fault.py`.
 """
+
+
+CLASSES = ("calibration", "other stages", "packing", "scales", "silent non-quantization")
 
 
 @dataclass(frozen=True)
@@ -101,18 +108,39 @@ def state(parity: Parity, numerics: str) -> str:
     return "not checked" if "not checked" in states else "pass"
 
 
-def rows() -> Iterator[Row]:
-    """All faults, each from its own sound checkpoint; those of one recipe share a reference."""
+def compared() -> list[str]:
+    """The faults that the page is about."""
+    faults = {name: load_fault(name).FAULT for name in fault_names()}
+    return [name for name, fault in faults.items() if fault.base in OWN_BASES and fault.group in CLASSES]
+
+
+def rows(names: list[str]) -> Iterator[Row]:
+    """The faults of these names, each from its own sound checkpoint; those of one recipe share a reference."""
     with tempfile.TemporaryDirectory() as place:
         sound: dict[str, Path] = {}
         references: dict[str, Reference] = {}
-        for name in fault_names():
+        for name in names:
             base = load_fault(name).FAULT.base
             if base not in sound:
                 sound[base] = make(base, Path(place) / base)
                 references[base] = reference_of(sound[base])
             sys.stderr.write(f"{name}\n")
             yield row(name, sound[base], references[base], Path(place))
+
+
+def told_before() -> Iterator[Row]:
+    """The rows of the page as it is."""
+    states = {shown: state for state, shown in SHOWN.items()}
+    known = compared()
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            cells = [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.removeprefix("|").removesuffix("|"))]
+            name, _, summary = cells[0].partition(": ")
+            told = [states.get(cell, cell) for cell in cells[1:]]
+            name = name.strip("`")
+            if name in known:
+                group = load_fault(name).FAULT.group
+                yield Row(group, name, summary, tuple(told[: len(FILES)]), tuple(told[len(FILES) :]))
 
 
 def page(found: list[Row]) -> str:
@@ -142,4 +170,8 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    PAGE.write_text(page(list(rows())), encoding="utf-8")
+    asked = sys.argv[1:] or compared()
+    done = [old for old in told_before() if old.name not in asked] if sys.argv[1:] else []
+    for new in rows(asked):
+        done.append(new)  # written at once: an interrupted run goes on with the names that are left
+        PAGE.write_text(page(sorted(done, key=lambda found: found.name)), encoding="utf-8")

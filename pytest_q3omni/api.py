@@ -23,8 +23,10 @@ from pytest_q3omni.records import (
 )
 
 if TYPE_CHECKING:
+    from pytest_q3omni.engines.engine_report import AskEngine
     from pytest_q3omni.omni.checkpoint import Checkpoint
     from pytest_q3omni.omni.conversations import Conversation
+    from pytest_q3omni.omni.hub_files import HubFiles
 
 AnyPath = str | PathLike[str]
 
@@ -38,18 +40,22 @@ def plan(
     layout: str = "modelopt",
     max_shard_size: str = "5GB",
 ) -> list[Plan]:
-    """Plan recipes for SRC: a checkpoint directory or a config file under any name; without `recipes`, all of them.
+    """Plan recipes for SRC: a checkpoint directory, an address `hf://owner/name[@revision]`, or a config file under any
+    name; without `recipes`, all of them.
 
     Raises:
         UnknownName: no such recipe or layout.
         Unreadable, Inconsistent, InvalidRequest: SRC cannot be read, is another model, or is quantized already.
+        Unreachable: a hub does not answer.
     """
+    from pytest_q3omni.omni.hub import place_of
     from pytest_q3omni.plan.build import build_plan
     from pytest_q3omni.plan.recipes import recipe_names
     from pytest_q3omni.plan.sizes import parse_size
 
+    place = place_of(source)
     return [
-        build_plan(Path(source), name, layout_name=layout, max_shard_bytes=parse_size(max_shard_size))
+        build_plan(place, name, layout_name=layout, max_shard_bytes=parse_size(max_shard_size))
         for name in recipes or recipe_names()
     ]
 
@@ -127,13 +133,24 @@ def load_record(record_or_checkpoint: AnyPath) -> CalibrationRecord:
     """The calibration record in a RECORD directory, or in the `q3omni` folder of a checkpoint.
 
     Raises:
-        Unreadable: there is none, or it is damaged.
+        Unreadable: there is none, or it is damaged. Inconsistent: a link that leaves the checkpoint.
     """
     from pytest_q3omni.calibrate.record import load_record as load
+    from pytest_q3omni.omni.untrusted_files import check_inside
 
     path = Path(record_or_checkpoint)
-    inside = path / "q3omni"
-    return load(inside if (inside / "record.json").exists() else path)
+    own = path / "q3omni"
+    if not _is_there(own / "record.json"):
+        return load(path)
+    check_inside(own)
+    return load(own)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a path too long, a directory that may not be entered
+        return False
 
 
 def verify(
@@ -142,25 +159,50 @@ def verify(
     source: AnyPath | None = None,
     record: AnyPath | None = None,
     require: Sequence[str] = (),
+    all_scales: bool = False,
+    engine: str | None = None,
+    depth: str = "headers",
+    engine_python: AnyPath | None = None,
     progress: Progress = no_progress,
 ) -> Judgement:
     """Judge a checkpoint by its files; a record in `checkpoint/q3omni/` is found by itself.
 
+    checkpoint: a directory, or `hf://owner/name[@revision]`: then its headers, scales and small files are fetched, and
+        the weights never. all_scales: of such a one, every block scale, and not 256 MiB of them, evenly spread.
+    engine: "vllm" for the verdict `loads`, by vLLM's own loader. depth: "headers" (shapes alone), "bytes" (every byte
+        is seen to be written), or "answers" (both models answer; needs the source). engine_python: the interpreter of
+        the environment that has vLLM; without it, the one that the documentation makes.
+
     Raises:
         Unreadable: the directory or its config.json cannot be read; there is nothing to judge.
-        UnknownName: `require` names no verdict.
+        UnknownName: `require` names no verdict, `engine` no engine, `depth` no depth.
+        MissingDependency: no environment with the engine. EngineError: it died, for no fault of the checkpoint.
+        InvalidRequest: no such repository or revision.
+        Unreachable: a hub does not answer, or refuses.
     """
+    from pytest_q3omni.omni.hub import place_of
     from pytest_q3omni.verify.judge import judge
 
-    seen, fault = (load_record(record), None) if record is not None else _own_record(Path(checkpoint))
+    ask = None if engine is None else _engine(engine, depth, engine_python)
+    place = place_of(checkpoint, all_scales=all_scales)
+    seen, fault = (load_record(record), None) if record is not None else _own_record(place)
     return judge(
-        Path(checkpoint),
+        place,
         source=None if source is None else Path(source),
         record=seen,
         record_fault=fault,
         require=require,
+        engine=ask,
         progress=progress,
     )
+
+
+def _engine(name: str, depth: str, python: AnyPath | None) -> AskEngine:
+    from pytest_q3omni.engines.vllm import VLLM
+
+    if name != "vllm":
+        raise UnknownName(f"no engine is called '{name}'", expected="vllm", fix="choose that one")
+    return VLLM(depth, python).load
 
 
 def find_record(record_or_checkpoint: AnyPath) -> CalibrationRecord | None:
@@ -171,14 +213,14 @@ def find_record(record_or_checkpoint: AnyPath) -> CalibrationRecord | None:
         return None
 
 
-def _own_record(checkpoint: Path) -> tuple[CalibrationRecord | None, Q3OmniError | None]:
+def _own_record(checkpoint: Path | HubFiles) -> tuple[CalibrationRecord | None, Q3OmniError | None]:
     """The record in a checkpoint's own folder, or what is wrong with it: a damaged one is a finding, not the end."""
-    if not (checkpoint / "q3omni" / "record.json").exists():
+    if not _is_there(Path(checkpoint) / "q3omni" / "record.json"):
         return None, None
     try:
         return load_record(checkpoint), None
     except Q3OmniError as error:
-        return None, error
+        return None, error if isinstance(checkpoint, Path) else checkpoint.named(error)
 
 
 def parity(

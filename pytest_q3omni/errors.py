@@ -4,6 +4,7 @@
       InvalidRequest(ValueError)      the caller asked for something that makes no sense
         UnknownName                   a recipe, layout, check or engine that does not exist
         NotChatML                     a prompt without the role markers that speech needs
+        WeightsNotHeld                weights asked for of a checkpoint on a hub, of which they are never fetched
       MissingDependency(ImportError)  an extra is not installed
       FormatError(ValueError)         values, shapes or dtypes that the number format cannot hold
       CalibrationError                calibration ran and its result must not be used
@@ -14,6 +15,7 @@
         Incomplete                    parts of the checkpoint are missing
         Inconsistent                  parts of the checkpoint contradict each other
         Unwritable                    the output cannot be written: disk full, no permission
+      Unreachable                     a hub, or the network on the way, does not give what was asked for
       EngineError                     a foreign library failed; its own error is the cause
 
 Each carries `where`, `found`, `expected` and `fix` as fields and survives pickling (pytest-xdist sends errors between
@@ -61,6 +63,10 @@ class NotChatML(InvalidRequest):
     """A prompt without ChatML role markers. The talker needs them; text-only generation does not notice."""
 
 
+class WeightsNotHeld(InvalidRequest):
+    """Weights of a checkpoint on a hub: only its headers, scales and other small tensors are ever fetched."""
+
+
 class MissingDependency(Q3OmniError, ImportError):
     """A package that this step needs is not installed; `fix` names the extra."""
 
@@ -99,6 +105,10 @@ class Inconsistent(CheckpointError):
 
 class Unwritable(CheckpointError):
     """The output cannot be written: the disk is full, or the directory may not be written."""
+
+
+class Unreachable(Q3OmniError):
+    """A hub does not answer, refuses, or sends something else than was asked for. It says nothing of the checkpoint."""
 
 
 class EngineError(Q3OmniError):

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Numerics = Literal["bf16", "w4a16", "w4a4"]
+Scheme = Literal["w4a16", "w4a4", "fp8", "fp8_dynamic"]
+"""How one Linear is stored: NVFP4 weights with BF16 or NVFP4 inputs; FP8 (E4M3) with one scale for the weight and one
+for its input, or with a scale per row and inputs that are scaled while the model runs."""
 Severity = Literal["error", "warning"]
 State = Literal["pass", "fail", "not checked"]
 
@@ -62,12 +65,13 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class StageSize:
-    """Parameters and tensor bytes of one stage; `packed_parameters` of them are stored as NVFP4."""
+    """Parameters and tensor bytes of one stage; `packed_parameters` of them are NVFP4, `fp8_parameters` FP8."""
 
     parameters: int
     source_bytes: int
     tensor_bytes: int
     packed_parameters: int
+    fp8_parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,11 @@ class Plan:
     tensors: tuple[TensorPlan, ...]
     shards: tuple[ShardPlan, ...]
     stages: Mapping[str, StageSize]
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """How the packed weights are stored; None where the recipe packs nothing."""
+        return None if self.numerics == "bf16" else self.numerics
 
     @property
     def parameters(self) -> int:
@@ -184,7 +193,8 @@ class Facts:
     """Sizes of a checkpoint as its headers say, and what its own config plans (0.0 where that says nothing).
 
     compression_ratio: tensor bytes of the source / tensor bytes here, over the stages that both have; without a source,
-    2 bytes for each parameter. quantized_fraction: parameters stored as packed NVFP4 / all parameters.
+    2 bytes for each parameter. quantized_fraction: parameters stored as packed NVFP4 / all parameters; fp8_fraction:
+    those stored as FP8.
     layers: the same by layer (`thinker.model.layers.0`); what is outside all layers, by the first two names of its
     module (`thinker.lm_head`). Their sums are those of the stages.
     """
@@ -198,17 +208,29 @@ class Facts:
     planned_quantized_fraction: float
     stages: Mapping[str, StageSize]
     layers: Mapping[str, StageSize] = field(default_factory=dict)
+    fp8_fraction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What came from a hub: bytes of all answers, and how many requests it took, redirects included."""
+
+    bytes: int
+    requests: int
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """All that `verify` says of one checkpoint. `worst_errors`: packed tensor -> (relative error, worst block's)."""
+    """All that `verify` says of one checkpoint. `tensor_errors`: packed tensor -> (relative error, worst block's);
+    `fetched`: what judging a checkpoint on a hub took, None for a directory.
+    """
 
     checkpoint: str
     verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
     facts: Facts
     tensor_errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    fetched: Traffic | None = None
 
     @property
     def failed(self) -> bool:

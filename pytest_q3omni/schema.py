@@ -20,6 +20,7 @@ from pytest_q3omni.records import (
     SpeechAgreement,
     SpeechSample,
     StageSize,
+    Traffic,
     Verdict,
 )
 
@@ -64,6 +65,7 @@ def judgement_json(judgement: Judgement) -> dict[str, Any]:
             name: {"relative": _finite(relative), "worst_block": _finite(worst)}
             for name, (relative, worst) in judgement.tensor_errors.items()
         },
+        "fetched": None if judgement.fetched is None else asdict(judgement.fetched),
     }
 
 
@@ -79,6 +81,7 @@ def judgement_from_json(data: Mapping[str, Any]) -> Judgement:
         findings=tuple(Finding(**finding) for finding in data["findings"]),
         facts=Facts(**facts),
         tensor_errors=errors,
+        fetched=None if data.get("fetched") is None else Traffic(**data["fetched"]),
     )
 
 

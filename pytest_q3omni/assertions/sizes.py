@@ -95,7 +95,7 @@ def _smaller(subject: Subject, planned_enough: bool) -> list[str]:
     """Why the checkpoint is larger than asked: modules not packed as declared, or a plan that cannot reach it."""
     from pytest_q3omni.verify.facts import planned
 
-    declared = {row.module: row.numerics for row in planned(subject) if row.numerics}
+    declared = {row.module: row.scheme for row in planned(subject) if row.scheme in ("w4a4", "w4a16")}
     unpacked = [module for module in declared if module not in subject.packed]
     findings = []
     for module in unpacked[:NAMED]:

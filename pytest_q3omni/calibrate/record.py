@@ -20,13 +20,15 @@ from typing import Any, TypeVar
 from pytest_q3omni.errors import Inconsistent, Unreadable
 from pytest_q3omni.omni.config import read_json
 from pytest_q3omni.omni.durable import check_new_directory, publish, unwritable, write_file
-from pytest_q3omni.omni.safetensors_file import Entry, layout, read_header
+from pytest_q3omni.omni.safetensors_file import LENGTH_BYTES, Entry, header_length, layout, parse_header
+from pytest_q3omni.omni.untrusted_files import check_inside, read_at_most
 from pytest_q3omni.records import CalibrationRecord, SampleFailure, TensorInfo
 
 SCHEMA = 1
 JSON, TENSORS = "record.json", "record.safetensors"
 _AMAX, _TOKENS = "input_amax", "expert_tokens."
-_MAX_BYTES = 1 << 28
+_MAX_BYTES = 1 << 24  # 2 million numbers; full size has 35,000
+_MOST_MODALITIES = 100
 _FIX = "calibrate again, or copy both files of the record again"
 T = TypeVar("T")
 
@@ -103,7 +105,7 @@ def load_record(path: Path) -> CalibrationRecord:
     schema = described.get("schema")
     if schema != SCHEMA:
         fix = "read it with the release that wrote it, or calibrate again"
-        raise Unreadable(f"schema is {schema!r}", where=place, expected=f"schema {SCHEMA}", fix=fix)
+        raise Unreadable(f"schema is {schema!r:.60}", where=place, expected=f"schema {SCHEMA}", fix=fix)
     sites = _names(described, "input_sites", place)
     modules = _names(described, "experts_modules", place)
     arrays = _read_tensors(path / TENSORS, _field(described, "sha256", str, place))
@@ -154,14 +156,19 @@ def _read_tensors(file: Path, expected: str) -> dict[str, Any]:
     """Tensor name -> array, after checking the file's digest."""
     import numpy as np
 
-    header = read_header(file)
-    size = file.stat().st_size
-    if size > _MAX_BYTES:
-        raise Unreadable(f"{size} bytes", where=str(file), expected="a calibration record, a few MB", fix=_FIX)
-    data = file.read_bytes()
+    check_inside(file)
+    try:
+        data = read_at_most(file, _MAX_BYTES)
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error), where=str(file), expected="a readable file", fix=_FIX) from error
+    if data is None:
+        found = f"more than {_MAX_BYTES:,} bytes"
+        raise Unreadable(found, where=str(file), expected="a calibration record, a few MB", fix=_FIX)
     if hashlib.sha256(data).hexdigest() != expected:
         found = f"its sha256 is not the one in {JSON}"
         raise Inconsistent(found, where=str(file), expected="two files of one record", fix=_FIX)
+    length = header_length(file, data[:LENGTH_BYTES], len(data))
+    header = parse_header(file, data[LENGTH_BYTES : LENGTH_BYTES + length], len(data))
     known = {"F32": "<f4", "I64": "<i8"}
 
     def array(entry: Entry) -> Any:
@@ -170,13 +177,16 @@ def _read_tensors(file: Path, expected: str) -> dict[str, Any]:
             raise Unreadable(f"{entry.info.name} is {entry.info.dtype}", where=str(file), expected=expected, fix=_FIX)
         return np.frombuffer(data[entry.begin : entry.end], known[entry.info.dtype]).reshape(entry.info.shape)
 
+    if len(header) > _MOST_MODALITIES:
+        found = f"{len(header):,} tensors"
+        raise Unreadable(found, where=str(file), expected="one for each modality, and the amax", fix=_FIX)
     return {name: array(entry) for name, entry in header.items()}
 
 
 def _rows(arrays: Mapping[str, Any], name: str, count: int, dimensions: int, path: Path) -> list[Any]:
     """A tensor's rows, `count` of them."""
     array = arrays.get(name)
-    if array is None or array.ndim != dimensions or len(array) != count:
+    if array is None or array.ndim != dimensions or len(array) != count or (count and not array.size):
         shape = "missing" if array is None else f"of shape {list(array.shape)}"
         expected = f"{count} rows, as {JSON} names them"
         raise Inconsistent(f"{name} is {shape}", where=str(path / TENSORS), expected=expected, fix=_FIX)

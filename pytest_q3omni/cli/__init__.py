@@ -7,34 +7,46 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 import typer
 
 from pytest_q3omni.cli.verbs import app
+from pytest_q3omni.errors import Q3OmniError
+from pytest_q3omni.report.plain import plain
 
 __all__ = ["app", "main"]
 
 
+_LONGEST = 2_000  # characters of an error; names in it may come from a stranger
+
+
 def main() -> None:
     """Entry point: every error becomes one line and an exit code."""
-    from pytest_q3omni.errors import Q3OmniError
-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character gets its number
     try:
         app()
-    except Q3OmniError as error:
+    except Exception as error:
         if os.environ.get("Q3OMNI_DEBUG"):
             raise
-        typer.echo(f"q3omni: {error}", err=True)
+        _say(_message(error))
         sys.exit(2)
-    except OSError as error:
-        if os.environ.get("Q3OMNI_DEBUG"):
-            raise
+
+
+def _message(error: Exception) -> str:
+    """One sentence: a user at 2 a.m. gets no traceback."""
+    if isinstance(error, Q3OmniError):
+        return str(error)
+    if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"q3omni: {place}{error.strerror or error}. Fix: check the path and its permissions", err=True)
-        sys.exit(2)
-    except Exception as error:  # the last line of defence: a user at 2 a.m. gets a sentence, not a traceback
-        if os.environ.get("Q3OMNI_DEBUG"):
-            raise
-        hint = "This is a bug: run again with Q3OMNI_DEBUG=1 and report the traceback"
-        typer.echo(f"q3omni: internal error: {type(error).__name__}: {error}. {hint}", err=True)
-        sys.exit(2)
+        return f"{place}{error.strerror or error}. Fix: check the path and its permissions"
+    hint = "This is a bug: run again with Q3OMNI_DEBUG=1 and report the traceback"
+    return f"internal error: {type(error).__name__}: {error}. {hint}"
+
+
+def _say(message: str) -> None:
+    """One line on standard error; a stranger's control characters are written out, and megabytes are cut."""
+    told = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 200]} ... {message[-200:]}"
+    typer.echo(f"q3omni: {plain(told)}", err=True)

@@ -23,6 +23,20 @@ class AskedNumerics(StrEnum):
     w4a4 = "w4a4"
 
 
+class EngineName(StrEnum):
+    """Engines whose loader can be asked."""
+
+    vllm = "vllm"
+
+
+class AskedDepth(StrEnum):
+    """How far an engine is asked."""
+
+    headers = "headers"
+    bytes = "bytes"
+    answers = "answers"
+
+
 class ReportFormat(StrEnum):
     """How to print a judgement."""
 

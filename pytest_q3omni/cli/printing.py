@@ -127,5 +127,7 @@ def show(text: str) -> None:
 
 def stop(message: str) -> NoReturn:
     """Say on standard error why it could not be done, and exit 2."""
-    typer.echo(f"q3omni: {message}", err=True)
+    from pytest_q3omni.report.plain import plain
+
+    typer.echo(f"q3omni: {plain(message)}", err=True)
     raise typer.Exit(2)

@@ -9,8 +9,10 @@ import typer
 
 from pytest_q3omni import __version__
 from pytest_q3omni.cli.options import (
+    AskedDepth,
     AskedNumerics,
     Device,
+    EngineName,
     Format,
     Out,
     Output,
@@ -37,7 +39,9 @@ def _root(
 
 @app.command(epilog="Example: q3omni plan config.json --recipe nvfp4-default")
 def plan(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="checkpoint directory or config file")],
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="checkpoint directory, hf://owner/name[@revision], or config file")
+    ],
     recipe: Annotated[
         list[str] | None, typer.Option("--recipe", help="may be repeated; without it, all recipes")
     ] = None,
@@ -48,6 +52,7 @@ def plan(
     """Say what a recipe makes of a checkpoint: bytes per stage, bits per parameter, file sizes. Reads no weights."""
     from pytest_q3omni import api
     from pytest_q3omni.plan.recipes import recipe as load_recipe
+    from pytest_q3omni.plan.traps import known_traps
 
     plans = api.plan(source, recipe, layout=layout, max_shard_size=max_shard_size)
     if output is Format.json:
@@ -57,7 +62,8 @@ def plan(
         return
     from pytest_q3omni.report import terminal
 
-    remarks = {made.recipe: load_recipe(made.recipe).remark(made) for made in plans}
+    said = {made.recipe: (load_recipe(made.recipe).remark(made), known_traps(made)) for made in plans}
+    remarks = {name: " ".join(filter(None, texts)) for name, texts in said.items()}
     show(terminal.render_plans(plans, {name: text for name, text in remarks.items() if text}))
 
 
@@ -129,22 +135,51 @@ def quantize(
 
 @app.command(epilog="Example: q3omni verify CHECKPOINT --source SRC --require faithful")
 def verify(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="the checkpoint to judge")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="directory of the checkpoint, or hf://owner/name[@revision]")
+    ],
     source: Annotated[Path | None, typer.Option("--source", help="its BF16 original, for `faithful`")] = None,
     record: Annotated[Path | None, typer.Option("--record", help="calibration record, for `calibrated`")] = None,
     require: Annotated[list[str] | None, typer.Option("--require", help="a verdict that must not be left out")] = None,
+    all_scales: Annotated[
+        bool, typer.Option("--all-scales", help="fetch every block scale of a checkpoint on a hub, not 256 MiB of them")
+    ] = False,
+    engine: Annotated[
+        EngineName | None, typer.Option("--engine", help="for `loads`: let this engine's own loader judge, too")
+    ] = None,
+    depth: Annotated[
+        AskedDepth | None,
+        typer.Option("--depth", help="of --engine: headers (the default), bytes, or answers (with --source)"),
+    ] = None,
+    engine_python: Annotated[
+        Path | None, typer.Option("--engine-python", help="of --engine: the interpreter that has it")
+    ] = None,
     output: Annotated[ReportFormat, typer.Option("--format", help="what to print")] = ReportFormat.text,
     out: Out = None,
     report: ReportFile = None,
 ) -> None:
     """Judge a checkpoint by its files: is it really 4-bit, consistent, faithful to its source, calibrated?"""
     from pytest_q3omni import api
+    from pytest_q3omni.omni.hub import place_of
 
     check_files(out, report)
+    if engine is None and (depth or engine_python):
+        stop("--depth and --engine-python belong to --engine. Fix: add --engine vllm, or leave them out")
     with progress_bars() as progress:
-        judgement = api.verify(checkpoint, source=source, record=record, require=require or (), progress=progress)
-    write_report(report, judgement, record=api.find_record(record or checkpoint))
-    report_judgement(judgement, output, out, require or (), record=api.find_record(record or checkpoint))
+        place = place_of(checkpoint, all_scales=all_scales)
+        judgement = api.verify(
+            place,
+            source=source,
+            record=record,
+            require=require or (),
+            engine=engine,
+            depth=depth or "headers",
+            engine_python=engine_python,
+            progress=progress,
+        )
+    seen = api.find_record(record or place)
+    write_report(report, judgement, record=seen)
+    report_judgement(judgement, output, out, require or (), record=seen)
 
 
 @app.command(epilog="Example: q3omni parity ORIGINAL QUANTIZED --conversations samples.jsonl --report parity.html")

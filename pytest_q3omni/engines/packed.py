@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_q3omni.engines.transformers import load_model
 from pytest_q3omni.engines.w4a4 import quantize_inputs
 from pytest_q3omni.errors import Inconsistent, InvalidRequest
-from pytest_q3omni.layouts import layout_of
+from pytest_q3omni.layouts import Layout, Suffixes, layout, layout_of, suffixes
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.records import Numerics
@@ -21,13 +21,13 @@ from pytest_q3omni.records import Numerics
 if TYPE_CHECKING:
     import torch
 
-_SCALES = ("weight_scale", "weight_scale_2", "input_scale")  # beside `weight`, in the layout `modelopt`
 _TORCH = {"BF16": "bfloat16", "F32": "float32", "F16": "float16", "F64": "float64", "BOOL": "bool", "I64": "int64"}
 
 
 @dataclass(frozen=True)
 class BF16Tensor:
-    """One BF16 tensor to be; reads, and dequantizes where it is packed, when asked with `[...]`."""
+    """One BF16 tensor to be, of the name that it has in the unquantized model; reads, and dequantizes where it is
+    packed, when asked with `[...]`."""
 
     checkpoint: Checkpoint
     name: str
@@ -37,15 +37,15 @@ class BF16Tensor:
         return (self._dequantized() if self.packed else read_tensor(self.checkpoint, self.name))[everything]
 
     def _dequantized(self) -> torch.Tensor:
+        import numpy as np
         import torch
 
         from pytest_q3omni.nvfp4 import Packed, unpack_tensor
 
-        module = self.name.removesuffix(".weight")
-        read = self.checkpoint.array
-        scale, total = read(f"{module}.weight_scale"), read(f"{module}.weight_scale_2")
-        values = unpack_tensor(Packed(read(self.name), scale, total.reshape(-1)[0]), where=module)
-        return torch.from_numpy(values).to(torch.bfloat16)
+        module, used = self.name.removesuffix(".weight"), _layout(self.checkpoint)
+        codes, scale, total = (self.checkpoint.array(f"{module}.{suffix}") for suffix in suffixes(used)[:3])
+        factor = np.float32(1) / total.reshape(-1)[0] if used.inverted else total.reshape(-1)[0]
+        return torch.from_numpy(unpack_tensor(Packed(codes, scale, factor), where=module)).to(torch.bfloat16)
 
 
 def read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor:
@@ -66,22 +66,36 @@ def read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor:
 
 
 def packed_modules(checkpoint: Checkpoint) -> set[str]:
-    """Modules whose `weight` is stored as NVFP4: U8 with block scale and global scale beside it.
+    """Modules whose weight is stored as NVFP4: U8 codes with block scale and global scale beside them.
+
+    Raises:
+        InvalidRequest: the config declares a quantization in a layout that this package does not know.
+    """
+    names, ends = checkpoint.entries, _suffixes(checkpoint)
+    modules = (name.removesuffix(f".{ends.codes}") for name, entry in names.items() if entry.info.dtype == "U8")
+    return {name for name in modules if {f"{name}.{ends.block_scale}", f"{name}.{ends.global_scale}"} <= names.keys()}
+
+
+def _layout(checkpoint: Checkpoint) -> Layout:
+    """The layout that the config declares; ModelOpt's where it declares none.
 
     Raises:
         InvalidRequest: the config declares a quantization in a layout that this package does not know.
     """
     block = checkpoint.config.get("quantization_config")
-    if isinstance(block, Mapping):
-        found = layout_of(block)
-        if found is None or found.name != "modelopt":
-            raise InvalidRequest(
-                f"quantization_config of {block.get('quant_method')!r}", where=str(checkpoint.path),
-                expected="the layout modelopt", fix="pack the original with `q3omni quantize`",
-            )  # fmt: skip
-    names = checkpoint.entries
-    modules = (name.removesuffix(".weight") for name, entry in names.items() if entry.info.dtype == "U8")
-    return {name for name in modules if {f"{name}.weight_scale", f"{name}.weight_scale_2"} <= names.keys()}
+    if not isinstance(block, Mapping):
+        return layout("modelopt")
+    found = layout_of(block)
+    if found is None:
+        raise InvalidRequest(
+            f"quantization_config of {block.get('quant_method')!r:.60}", where=str(checkpoint.path),
+            expected="a layout that `q3omni quantize` writes", fix="pack the original with `q3omni quantize`",
+        )  # fmt: skip
+    return found
+
+
+def _suffixes(checkpoint: Checkpoint) -> Suffixes:
+    return suffixes(_layout(checkpoint))
 
 
 def load_packed(checkpoint: Checkpoint, numerics: Numerics, *, speech: bool, device: str) -> Any:
@@ -112,10 +126,12 @@ def as_bf16(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> dict
     return {name: BF16Tensor(checkpoint, name, name.removesuffix(".weight") in modules) for name in names}
 
 
-def _weights(checkpoint: Checkpoint, modules: set[str]) -> list[str]:
-    """Tensor names without the scales of packed modules."""
-    scales = {f"{module}.{scale}" for module in modules for scale in _SCALES}
-    return [name for name in checkpoint.entries if name not in scales]
+def _weights(checkpoint: Checkpoint, modules: set[str]) -> dict[str, str]:
+    """Tensor of the unquantized model -> the one that is stored for it: itself, or a packed module's codes."""
+    ends = _suffixes(checkpoint)
+    parts = {f"{module}.{suffix}" for module in modules for suffix in ends}
+    kept = {name: name for name in checkpoint.entries if name not in parts}
+    return kept | {f"{module}.weight": f"{module}.{ends.codes}" for module in sorted(modules)}
 
 
 def bf16_bytes(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> int:
@@ -123,26 +139,26 @@ def bf16_bytes(checkpoint: Checkpoint, modules: set[str], prefix: str = "") -> i
 
     prefix: only tensors whose names begin with it.
     """
-    names = (name for name in _weights(checkpoint, modules) if name.startswith(prefix))
-    sizes = ((name, nbytes(checkpoint.entries[name].info)) for name in names)
+    weights = ((name, stored) for name, stored in _weights(checkpoint, modules).items() if name.startswith(prefix))
+    sizes = ((name, nbytes(checkpoint.entries[stored].info)) for name, stored in weights)
     return sum(4 * size if name.removesuffix(".weight") in modules else size for name, size in sizes)
 
 
 def input_scales(checkpoint: Checkpoint, modules: set[str]) -> dict[str, float]:
-    """Module -> input scale, of the packed modules that have one.
+    """Module -> input scale (amax / 2688, however it is stored), of the packed modules that have one.
 
     Raises:
         Inconsistent: an input scale that is NaN, Inf, zero or negative; named.
     """
-    scales = {}
+    scales, used = {}, _layout(checkpoint)
     for module in sorted(modules):
-        name = f"{module}.input_scale"
+        name = f"{module}.{suffixes(used).input_scale}"
         if name in checkpoint.entries:
             value = float(checkpoint.array(name).reshape(-1)[0])
             if not 0 < value < float("inf"):
                 raise Inconsistent(f"input scale {value}", where=name, expected="finite and above 0",
                                    fix="calibrate and pack again")  # fmt: skip
-            scales[module] = value
+            scales[module] = 1 / value if used.inverted else value
     return scales
 
 
@@ -150,4 +166,5 @@ def file_numerics(checkpoint: Checkpoint, modules: set[str]) -> Numerics:
     """What the file is made for: "w4a4" where packed modules have input scales, "w4a16" where not, else "bf16"."""
     if not modules:
         return "bf16"
-    return "w4a4" if any(f"{module}.input_scale" in checkpoint.entries for module in modules) else "w4a16"
+    input_scale = _suffixes(checkpoint).input_scale
+    return "w4a4" if any(f"{module}.{input_scale}" in checkpoint.entries for module in modules) else "w4a16"

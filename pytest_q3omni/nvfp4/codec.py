@@ -2,7 +2,8 @@
 
 `pack_tensor` and `unpack_tensor` are the public pair. A packer that streams uses `amax` (over a fusion group),
 `global_scale_for` and `pack_into` on preallocated buffers, a few rows at a time if it likes: rows are independent. A
-verifier uses `block_errors`. All use every core that the process may use, and may be called from several threads.
+verifier uses `block_errors`, or `rederive.py`. All here use every core that the process may use, and may be called from
+several threads.
 
 Packing does integer arithmetic only and is immune to `torch.set_flush_denormal(True)`. Unpacking is not: values below
 `2**-126` then become zero.
@@ -58,7 +59,7 @@ def amax(weight: Array, *, where: str = "") -> np.float32:
     Raises:
         FormatError: not BF16, empty, NaN or Inf (the first position is named).
     """
-    bits = _bits(weight, where)
+    bits = bit_patterns(weight, where)
     if bits.size == 0:
         raise FormatError(f"an empty tensor, shape {weight.shape}", where=where)
     flat = bits.reshape(-1)
@@ -79,7 +80,7 @@ def global_scale_for(largest: float | np.float32, *, where: str = "") -> np.floa
     Raises:
         FormatError: NaN, Inf or negative.
     """
-    return np.float32(1) if largest == 0 else _check_scale(np.float32(largest) / np.float32(nvfp4.SCALE_DIVISOR), where)
+    return np.float32(1) if largest == 0 else check_scale(np.float32(largest) / np.float32(nvfp4.SCALE_DIVISOR), where)
 
 
 def pack_tensor(weight: Array, global_scale: float | np.float32 | None = None, *, where: str = "") -> Packed:
@@ -92,7 +93,7 @@ def pack_tensor(weight: Array, global_scale: float | np.float32 | None = None, *
             position is named), or a global scale that is not finite and positive in float32. `where` opens the message.
     """
     out_features, in_features = nvfp4.check_shape(weight.shape, where=where)
-    scale = global_scale_for(amax(weight, where=where)) if global_scale is None else _check_scale(global_scale, where)
+    scale = global_scale_for(amax(weight, where=where)) if global_scale is None else check_scale(global_scale, where)
     codes = np.empty((out_features, in_features // 2), np.uint8)
     block_scale = np.empty((out_features, in_features // nvfp4.BLOCK_SIZE), ml_dtypes.float8_e4m3fn)
     pack_into(weight, scale, codes, block_scale.view(np.uint8), where=where)
@@ -114,17 +115,17 @@ def pack_into(
             buffers hold rubbish.
     """
     out_features, in_features = nvfp4.check_shape(weight.shape, where=where)
-    bits = _bits(weight, where)
+    bits = bit_patterns(weight, where)
     _check_buffer(codes_out, (out_features, in_features // 2), np.uint8, "codes_out")
     _check_buffer(scales_out, (out_features, in_features // nvfp4.BLOCK_SIZE), np.uint8, "scales_out")
-    tables = tables_for(float(_check_scale(global_scale, where)))
-    in_blocks = bits.reshape(-1, nvfp4.BLOCK_SIZE)
+    tables = tables_for(float(check_scale(global_scale, where)))
+    by_block = bits.reshape(-1, nvfp4.BLOCK_SIZE)
     codes, scales = codes_out.reshape(-1, nvfp4.BLOCK_SIZE // 2), scales_out.reshape(-1)
 
     def pack(first: int, last: int) -> int:
-        return int(blocks.pack_blocks(in_blocks, *tables, codes, scales, first, last))
+        return int(blocks.pack_blocks(by_block, *tables, codes, scales, first, last))
 
-    _check_finite(max(over_ranges(pack, len(in_blocks))), bits, where)
+    _check_finite(max(over_ranges(pack, len(by_block))), bits, where)
 
 
 def unpack_tensor(packed: Packed, *, where: str = "") -> npt.NDArray[np.float32]:
@@ -133,7 +134,7 @@ def unpack_tensor(packed: Packed, *, where: str = "") -> npt.NDArray[np.float32]
     Raises:
         FormatError: codes and scales of shapes or dtypes that do not belong together.
     """
-    out_features, in_features = _check_packed(packed, where)
+    out_features, in_features = check_packed(packed, where)
     out = np.empty((out_features, in_features), np.float32)
     unpack_into(packed, out, where=where)
     return out
@@ -145,10 +146,10 @@ def unpack_into(packed: Packed, out: npt.NDArray[np.float32], *, where: str = ""
     Raises:
         FormatError: as `unpack_tensor`; or a buffer of another shape or dtype, or not contiguous.
     """
-    _check_buffer(out, _check_packed(packed, where), np.float32, "out")
-    codes, scales, values = _packed_blocks(packed)
-    in_blocks = out.reshape(-1, nvfp4.BLOCK_SIZE)
-    over_ranges(lambda first, last: blocks.unpack_blocks(codes, scales, values, in_blocks, first, last), len(in_blocks))
+    _check_buffer(out, check_packed(packed, where), np.float32, "out")
+    codes, scales = in_blocks(packed)
+    values, by_block = scale_values(packed.global_scale), out.reshape(-1, nvfp4.BLOCK_SIZE)
+    over_ranges(lambda first, last: blocks.unpack_blocks(codes, scales, values, by_block, first, last), len(by_block))
 
 
 def block_errors(weight: Array, packed: Packed, *, where: str = "") -> BlockErrors:
@@ -157,36 +158,37 @@ def block_errors(weight: Array, packed: Packed, *, where: str = "") -> BlockErro
     Raises:
         FormatError: shapes or dtypes that do not belong together, or a global scale that is not finite and positive.
     """
-    shape = _check_packed(packed, where)
+    shape = check_packed(packed, where)
     if weight.shape != shape:
         raise FormatError(f"a source of shape {weight.shape}", where=where, expected=f"{shape}, as packed")
-    in_blocks = _bits(weight, where).reshape(-1, nvfp4.BLOCK_SIZE)
-    codes, scales, values = _packed_blocks(packed)
-    scale = float(_check_scale(packed.global_scale, where))
+    by_block = bit_patterns(weight, where).reshape(-1, nvfp4.BLOCK_SIZE)
+    codes, scales = in_blocks(packed)
+    values, scale = scale_values(packed.global_scale), float(check_scale(packed.global_scale, where))
 
     def compare(first: int, last: int) -> tuple[float, float, float, int, float, int]:
         result: tuple[float, float, float, int, float, int] = blocks.compare_blocks(
-            in_blocks, codes, scales, values, scale, first, last
+            by_block, codes, scales, values, scale, first, last
         )
         return result
 
-    parts = over_ranges(compare, len(in_blocks))
+    parts = over_ranges(compare, len(by_block))
     errors, weights = sum(part[0] for part in parts), sum(part[1] for part in parts)
     worst, worst_block = max((part[2:4] for part in parts), key=lambda pair: pair[0])
     share, share_block = max((part[4:6] for part in parts), key=lambda pair: pair[0])
-    relative = _ratio(errors, weights) ** 0.5
+    relative = norm_ratio(errors, weights)
     per_row = shape[1] // nvfp4.BLOCK_SIZE
     return BlockErrors(relative, worst**0.5, divmod(worst_block, per_row), share, divmod(share_block, per_row))
 
 
-def _ratio(errors: float, weights: float) -> float:
+def norm_ratio(errors: float, weights: float) -> float:
+    """Square root of the ratio of two sums of squares; infinite where that is no number."""
     if errors == 0:
         return 0.0
-    return errors / weights if errors < math.inf and weights > 0 else math.inf
+    return math.sqrt(errors / weights) if errors < math.inf and weights > 0 else math.inf
 
 
-def _bits(weight: Array, where: str) -> npt.NDArray[np.uint16]:
-    """Bit patterns, contiguous and aligned: a view where the array already is."""
+def bit_patterns(weight: Array, where: str) -> npt.NDArray[np.uint16]:
+    """Bit patterns of BF16, contiguous and aligned: a view where the array already is."""
     if weight.dtype != ml_dtypes.bfloat16:
         raise FormatError(f"a tensor of dtype {weight.dtype}", where=where, expected="bfloat16 (ml_dtypes)")
     return np.require(weight, requirements=["C", "A"]).view(np.uint16)
@@ -205,7 +207,8 @@ def _check_finite(pattern: int, bits: npt.NDArray[np.uint16], where: str) -> Non
     )
 
 
-def _check_scale(global_scale: float | np.float32, where: str) -> np.float32:
+def check_scale(global_scale: float | np.float32, where: str) -> np.float32:
+    """A global scale as float32, finite and positive."""
     with np.errstate(over="ignore"):
         scale = np.float32(global_scale)
     if not (scale > 0 and np.isfinite(scale)):
@@ -213,7 +216,7 @@ def _check_scale(global_scale: float | np.float32, where: str) -> np.float32:
     return scale
 
 
-def _check_packed(packed: Packed, where: str) -> tuple[int, int]:
+def check_packed(packed: Packed, where: str) -> tuple[int, int]:
     """`(out, in)` of a packed weight."""
     codes, scales = packed.codes, packed.block_scale
     if codes.dtype != np.uint8 or scales.dtype != ml_dtypes.float8_e4m3fn:
@@ -229,13 +232,18 @@ def _check_packed(packed: Packed, where: str) -> tuple[int, int]:
     return shape
 
 
-def _packed_blocks(packed: Packed) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Codes and scales by block, and E4M3 code -> block scale times global scale."""
+def in_blocks(packed: Packed) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Codes (n, 8) and scales (n,) by block, contiguous."""
     codes = np.require(packed.codes, requirements=["C"]).reshape(-1, nvfp4.BLOCK_SIZE // 2)
-    scales = np.require(packed.block_scale, requirements=["C"]).view(np.uint8).reshape(-1)
+    return codes, np.require(packed.block_scale, requirements=["C"]).view(np.uint8).reshape(-1)
+
+
+def scale_values(global_scale: float | np.float32) -> npt.NDArray[np.float32]:
+    """E4M3 code -> block scale times global scale, float32 (256,)."""
     every_code = np.arange(256, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        return codes, scales, every_code * np.float32(packed.global_scale)
+        values: npt.NDArray[np.float32] = every_code * np.float32(global_scale)
+    return values
 
 
 def _check_buffer(buffer: Array, shape: tuple[int, int], dtype: npt.DTypeLike, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,19 @@ from typing import TYPE_CHECKING, Any
 from pytest_q3omni.errors import CheckpointError, Inconsistent, InvalidRequest, Unreadable
 from pytest_q3omni.omni.config import read_json
 from pytest_q3omni.omni.naming import is_fused_expert_file
-from pytest_q3omni.omni.safetensors_file import Entry, read_header
+from pytest_q3omni.omni.safetensors_file import Entry
 from pytest_q3omni.omni.stages import expected_tensors
+from pytest_q3omni.omni.storage import LOCAL, Span, Storage
 from pytest_q3omni.records import TensorInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pytest_q3omni.omni.hub_files import HubFiles
+
 _SAMPLE_BYTES = 4096
+MOST_TENSORS = 1_000_000  # in all files together; each costs half a kilobyte of memory
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 
 
@@ -33,7 +38,8 @@ class Checkpoint:
     """A directory and what its headers say.
 
     entries: every tensor of every readable shard. index: tensor -> file as the index says, None without an index.
-    problems: faults of the container itself, each one an error that was not raised.
+    problems: faults of the container itself, each one an error that was not raised. storage: what its bytes are read
+    through; of a checkpoint on a hub, `path` holds the small files only.
     """
 
     path: Path
@@ -41,10 +47,20 @@ class Checkpoint:
     entries: Mapping[str, Entry]
     index: Mapping[str, str] | None
     problems: tuple[CheckpointError, ...]
+    storage: Storage = LOCAL
 
     @property
     def tensors(self) -> list[TensorInfo]:
         return [entry.info for entry in self.entries.values()]
+
+    @property
+    def holds_weights(self) -> bool:
+        """False for a checkpoint on a hub, of which headers, scales and other small tensors can be read."""
+        return self.storage.holds_weights
+
+    def names(self) -> list[str]:
+        """The names of all files in the checkpoint's directory."""
+        return self.storage.names(self.path)
 
     @property
     def files(self) -> list[Path]:
@@ -54,26 +70,20 @@ class Checkpoint:
     def read(
         self, name: str, out: NDArray[np.uint8] | None = None, *, start: int = 0, stop: int | None = None
     ) -> NDArray[np.uint8]:
-        """Raw bytes `start` to `stop` of a tensor, read (never mapped: mapped pages count as resident memory).
+        """Raw bytes `start` to `stop` of a tensor.
 
         out: a reusable uint8 buffer at least as long; the result is then a view of it.
 
         Raises:
             Unreadable: the file got shorter since its header was read.
+            WeightsNotHeld: the checkpoint is on a hub, and the tensor is neither a scale nor small.
         """
         import numpy as np
 
         entry = self.entries[name]
-        size = (entry.end - entry.begin if stop is None else stop) - start
-        target = np.empty(size, np.uint8) if out is None else out[:size]
-        with entry.file.open("rb", buffering=0) as stream:
-            stream.seek(entry.begin + start)
-            done = 0
-            while done < size:
-                count = stream.readinto(target.data[done:])
-                if not count:
-                    raise Unreadable("ends too early", where=f"{entry.file}:{name}", fix="copy the file again")
-                done += count
+        begin, end = entry.begin + start, entry.end if stop is None else entry.begin + stop
+        target = np.empty(end - begin, np.uint8) if out is None else out[: end - begin]
+        self.storage.read(Span(entry.file, begin, end, name), target)
         return target
 
     def array(self, name: str) -> NDArray[Any]:
@@ -135,29 +145,45 @@ def numpy_dtype(dtype: str) -> Any:
     return np.dtype(known[dtype])
 
 
-def scan(path: Path) -> Checkpoint:
+def scan(place: Path | HubFiles) -> Checkpoint:
     """Read config, index and all headers, collecting faults.
 
     Raises:
         Unreadable: no such directory, or no readable config.json (nothing to judge then).
+        Unreachable: a hub does not answer.
     """
-    _refuse_address(path)
-    if not path.is_dir():
-        raise Unreadable(
-            "no such directory" if not path.exists() else "not a directory",
-            where=str(path),
-            expected="a Hugging Face model directory",
-            fix="check the path",
-        )
+    if not isinstance(place, Path):
+        with place.naming_errors():
+            return _scan(place.directory, place)
+    _refuse_address(place)
+    try:
+        if not place.is_dir():
+            raise Unreadable(
+                "no such directory" if not place.exists() else "not a directory",
+                where=str(place),
+                expected="a Hugging Face model directory",
+                fix="check the path",
+            )
+        return _scan(place, LOCAL)
+    except OSError as error:  # a directory that may not be listed, a path too long
+        found, fix = error.strerror or str(error), "check the path and its permissions"
+        raise Unreadable(found, where=str(place), expected="a readable directory", fix=fix) from error
+
+
+def _scan(path: Path, storage: Storage) -> Checkpoint:
     config = read_json(path / CONFIG)
     problems: list[CheckpointError] = []
     index = _read_index(path, problems)
     entries: dict[str, Entry] = {}
-    for file in _weight_files(path, index, problems):
-        try:
-            header = read_header(file)
-        except CheckpointError as error:
-            problems.append(error)
+    files = _weight_files(path, index, storage, problems)
+    for file, header in zip(files, storage.headers(files), strict=True):
+        if isinstance(header, CheckpointError):
+            problems.append(header)
+            continue
+        if len(entries) + len(header) > MOST_TENSORS:
+            found = f"its {len(header):,} tensors make more than {MOST_TENSORS:,}"
+            fix = "take it out: no model of this kind has as many"
+            problems.append(Inconsistent(found, where=str(file), expected="84,000, as full size", fix=fix))
             continue
         for name in header.keys() & entries.keys():
             other = entries[name].file.name
@@ -166,7 +192,7 @@ def scan(path: Path) -> Checkpoint:
     if not entries and not problems:
         fix = "q3omni reads safetensors only; download or save the weights as such"
         problems.append(Unreadable("no *.safetensors file", where=str(path), expected="weights", fix=fix))
-    return Checkpoint(path, config, entries, index, tuple(problems))
+    return Checkpoint(path, config, entries, index, tuple(problems), storage)
 
 
 def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str] | None:
@@ -183,56 +209,41 @@ def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str
     return None
 
 
-def _weight_files(path: Path, index: Mapping[str, str] | None, problems: list[CheckpointError]) -> list[Path]:
-    """All shards in the directory, and those that only the index knows; links may not leave the checkpoint."""
+def _weight_files(
+    path: Path, index: Mapping[str, str] | None, storage: Storage, problems: list[CheckpointError]
+) -> list[Path]:
+    """All shards in the directory, and those that only the index knows; none may lie outside."""
     listed = set() if index is None else set(index.values())
-    present = {file.name for file in path.glob("*.safetensors")}
+    present = {name for name in storage.names(path) if name.endswith(".safetensors")}
     chosen = []
     for name in sorted(listed | present):
         file = path / name
-        if Path(name).name != name or not _inside(file, path):
-            fix = "replace the link by the file; a checkpoint must not reach outside itself"
+        if Path(name).name != name:
+            fix = "write the index again; a checkpoint must not reach outside itself"
             problems.append(Inconsistent("leaves the checkpoint's directory", where=str(file), fix=fix))
-        elif not _exists(file):
-            fix = f"copy {name} into the checkpoint, or write the index again"
-            found = "a link to nowhere" if name in present else "named by the index, does not exist"
-            problems.append(Unreadable(found, where=str(file), fix=fix))
+        elif (fault := storage.fault(file)) is not None:
+            problems.append(fault)
         else:
             chosen.append(file)
     return chosen
 
 
-def _inside(file: Path, path: Path) -> bool:
-    """True where `file` resolves into its directory or, in the hub cache's layout, into that repository's own blobs."""
-    try:
-        target, home = file.resolve(), path.resolve()
-    except (OSError, ValueError, RuntimeError):  # a name that no file system takes, links in a circle
-        return False
-    blobs = home.parent.parent / "blobs"
-    return target.is_relative_to(home) or (home.parent.name == "snapshots" and target.is_relative_to(blobs))
-
-
-def _exists(file: Path) -> bool:
-    try:
-        return file.exists()
-    except (OSError, ValueError):  # a name too long
-        return False
-
-
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(place: Path | HubFiles) -> Checkpoint:
     """A checkpoint to build on.
 
     Raises:
         Unreadable, Inconsistent: the first fault of the container; fused 3-D expert files, by name.
+        Unreachable: a hub does not answer.
     """
-    checkpoint = scan(path)
+    checkpoint = scan(place)
     if checkpoint.problems:
-        raise checkpoint.problems[0]
+        with nullcontext() if isinstance(place, Path) else place.naming_errors():
+            raise checkpoint.problems[0]
     for name in checkpoint.entries:
         if is_fused_expert_file(name):
             raise Inconsistent(
                 "all experts of a layer fused into one 3-D tensor",
-                where=f"{path}: {name}",
+                where=f"{place}: {name}",
                 expected="one file tensor per expert, `experts.N.gate_proj.weight`, as on the hub",
                 fix="load it with transformers and save it again with save_pretrained, which unfuses",
             )
@@ -247,16 +258,29 @@ def _refuse_address(path: Path) -> None:
         raise InvalidRequest(f"an address ({scheme}//)", where=str(path), expected="a local directory", fix=fix)
 
 
-def source_tensors(path: Path) -> tuple[Mapping[str, Any], list[TensorInfo]]:
-    """Config and tensors of SRC: a directory (its headers), a directory with a config alone, or a config file.
+def source_tensors(place: Path | HubFiles) -> tuple[Mapping[str, Any], list[TensorInfo]]:
+    """Config and tensors of SRC: a directory or a repository (its headers), one with a config alone, or a config file.
 
     Raises:
         Unreadable, Inconsistent: as `open_checkpoint`; or the config is not Qwen3-Omni's.
+        Unreachable: a hub does not answer.
     """
-    _refuse_address(path)
-    if path.is_dir() and (any(path.glob("*.safetensors")) or (path / INDEX).exists()):
-        checkpoint = open_checkpoint(path)
-        return checkpoint.config, checkpoint.tensors
-    file = path / CONFIG if path.is_dir() else path
+    if not isinstance(place, Path):
+        if place.has_weights():
+            return _source(place)
+        with place.naming_errors():
+            return _described(place.directory / CONFIG)
+    _refuse_address(place)
+    if place.is_dir() and (any(place.glob("*.safetensors")) or (place / INDEX).exists()):
+        return _source(place)
+    return _described(place / CONFIG if place.is_dir() else place.resolve())  # a link that the caller named himself
+
+
+def _source(place: Path | HubFiles) -> tuple[Mapping[str, Any], list[TensorInfo]]:
+    checkpoint = open_checkpoint(place)
+    return checkpoint.config, checkpoint.tensors
+
+
+def _described(file: Path) -> tuple[Mapping[str, Any], list[TensorInfo]]:
     config = read_json(file)
     return config, expected_tensors(config, str(file))

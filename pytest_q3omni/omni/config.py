@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pytest_q3omni.errors import Inconsistent, Unreadable
+from pytest_q3omni.omni.untrusted_files import check_inside, read_at_most
 
-MODEL_TYPE = "qwen3_omni_moe"
+MODEL_TYPE, THINKER_TYPE, TEXT_TYPE = "qwen3_omni_moe", "qwen3_omni_moe_thinker", "qwen3_moe"
+DECODERS = (THINKER_TYPE, TEXT_TYPE)
+"""Model types beside Qwen3-Omni whose tensors are known: its thinker exported alone, and the text model."""
 MAX_CONFIG_BYTES = 64_000_000  # a config may name every quantized layer of the full model (2 MB); this is far above
 _MAX_DEPTH = 100
+_MOST_VALUES = 4_000_000  # a tokenizer of 150,000 tokens has 600,000; an empty object takes 70 bytes of memory
+_LONGEST_PLACE = 2_000  # characters of all names on the way to a value; messages name the place
 _RENAMED = {"torch_dtype": "dtype", "num_local_experts": "num_experts"}
 # Fields with a default in every transformers release and absent from some: absent means the default.
 _DEFAULTS = {"attention_bias": False, "tie_word_embeddings": False, "mlp_only_layers": [], "decoder_sparse_step": 1}
@@ -26,26 +31,36 @@ def read_json(file: Path, *, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """Read a JSON object from a file that may come from anyone.
 
     Raises:
-        Unreadable: missing, larger than `limit` bytes, not UTF-8 JSON, nested too deep, or not an object.
+        Unreadable: missing, larger than `limit` bytes, not UTF-8 JSON, nested too deep, names or values without end, or
+            not an object.
+        Inconsistent: a link that leaves the file's directory.
     """
+    check_inside(file)
     try:
-        size = file.stat().st_size
-        if size > limit:
-            raise Unreadable(f"{size} bytes", where=str(file), expected=f"at most {limit}", fix="check the file")
-        value = json.loads(file.read_bytes().decode("utf-8"))  # no byte order mark: transformers refuses it, too
+        raw = read_at_most(file, limit)
+        if raw is None or sum(map(raw.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            found = f"more than {limit:,} bytes" if raw is None else f"more than {_MOST_VALUES:,} values"
+            raise Unreadable(found, where=str(file), expected="a file of sane size", fix="check the file")
+        value = json.loads(raw.decode("utf-8"))  # no byte order mark: transformers refuses it, too
     except OSError as error:
         fix = "check the path and its permissions"
         raise Unreadable(error.strerror or str(error), where=str(file), expected="a readable file", fix=fix) from error
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not valid JSON ({error})", where=str(file), fix="copy or download it again") from error
-    if not isinstance(value, dict) or _too_deep(value, _MAX_DEPTH):
-        raise Unreadable("not a JSON object of sane depth", where=str(file), fix="copy or download it again")
+    if not isinstance(value, dict) or not _sane(value, _MAX_DEPTH, _LONGEST_PLACE):
+        found = "not a JSON object of sane depth and names"
+        raise Unreadable(found, where=str(file), fix="copy or download it again")
     return value
 
 
-def _too_deep(value: Any, left: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return left == 0 or any(_too_deep(child, left - 1) for child in children)
+def _sane(value: Any, depth: int, length: int) -> bool:
+    """False where a value lies deeper than `depth`, or under names of more than `length` characters together."""
+    if isinstance(value, dict):
+        length -= max(map(len, value), default=0)
+        value = value.values()
+    if not depth or length < 0:
+        return False
+    return all(_sane(child, depth - 1, length) for child in value if isinstance(child, dict | list))
 
 
 def normalise(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +125,7 @@ class Section:
         return bool(self.values.get(key, _DEFAULTS.get(key, False)))
 
     def _wrong(self, key: str, expected: str) -> Inconsistent:
-        found = f"{self.values[key]!r}" if key in self.values else "no such field"
+        found = f"{self.values[key]!r:.80}" if key in self.values else "no such field"
         fix = "take config.json from the original model"
         return Inconsistent(found, where=f"{self.place}.{key}", expected=expected, fix=fix)
 
@@ -123,11 +138,26 @@ def omni_section(config: Mapping[str, Any], place: str) -> Section:
     """
     if config.get("model_type") != MODEL_TYPE:
         raise Inconsistent(
-            f"model_type is {config.get('model_type')!r}",
+            f"model_type is {config.get('model_type')!r:.60}",
             where=place,
             expected=f"'{MODEL_TYPE}'",
             fix="this tool plans and packs Qwen3-Omni (Instruct, Thinking, Captioner)",
         )
+    return model_section(config, place)
+
+
+def model_section(config: Mapping[str, Any], place: str) -> Section:
+    """The normalised config of any model whose tensors are known.
+
+    Raises:
+        Inconsistent: another model type, or a Qwen3-Omni without a thinker.
+    """
+    kind = config.get("model_type")
+    if kind != MODEL_TYPE and kind not in DECODERS:
+        known = ", ".join(map(repr, (MODEL_TYPE, *DECODERS)))
+        found, fix = f"model_type is {kind!r:.60}", "take config.json from the original model"
+        raise Inconsistent(found, where=place, expected=f"one of {known}", fix=fix)
     section = Section(normalise(config), place)
-    section.section("thinker_config")
+    if kind == MODEL_TYPE:
+        section.section("thinker_config")
     return section

@@ -6,6 +6,8 @@ Engines fuse q/k/v into one matrix and gate/up into another; one fused matrix ha
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _FUSED = {
@@ -66,6 +68,18 @@ def expert_number(module: str) -> int | None:
     """Which expert a projection belongs to; None of anything else."""
     match = _EXPERT.match(module)
     return None if match is None or len(match["number"]) > 6 else int(match["number"])
+
+
+class SortedNames:
+    """Many dotted names, asked for those within a module without looking at all of them each time."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+
+    def within(self, module: str) -> Sequence[str]:
+        """The names that go on after `module.`."""
+        begin, end = f"{module}.", f"{module}/"  # in the order of characters a slash comes next after a dot
+        return self._names[bisect_left(self._names, begin) : bisect_left(self._names, end)]
 
 
 def is_fused_expert_file(tensor: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.stages import stages
+from pytest_q3omni.omni.untrusted_files import inside, read_at_most
 from pytest_q3omni.records import CalibrationRecord, Plan
 
 _TEMPLATE = """\
@@ -88,9 +89,10 @@ def base_model(source: Checkpoint) -> str:
 def licence_lines(card: Path) -> list[str]:
     """The `license*` lines of a model card's front matter; none where it has none."""
     try:
-        text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
+        raw = read_at_most(card, 16_000_000) if inside(card) else None
     except OSError:
         return []
+    text = (raw or b"")[:20_000].decode("utf-8", errors="replace")
     front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
     return (
         [] if front is None else [line for line in front[1].splitlines() if re.match(r"license(_name|_link)?:", line)]

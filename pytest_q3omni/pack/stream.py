@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.derive.weights import fused_groups, group_scale, input_scale
 from pytest_q3omni.errors import InvalidRequest
+from pytest_q3omni.layouts import layout as layout_named
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.safetensors_file import layout, nbytes
@@ -61,6 +62,7 @@ class Packer:
 
     def __post_init__(self) -> None:
         self._groups = fused_groups(self.plan)
+        self._inverted = layout_named(self.plan.layout).inverted
         self._by_target = {target.name: tensor for tensor in self.plan.tensors for target in tensor.targets}
 
     def write_shard(self, shard: ShardPlan, file: Path) -> None:
@@ -102,6 +104,8 @@ class Packer:
                 if scales.name in here:
                     yield scales.name, start * (inner // BLOCK_SIZE), part_scales
         values = [scale] if self.record is None or len(scalars) == 1 else [scale, input_scale(tensor, self.record)]
+        if self._inverted:
+            values = [np.float32(1) / value for value in values]
         for target, value in zip(scalars, values, strict=True):
             if target.name in here:
                 yield target.name, 0, np.frombuffer(value.tobytes(), np.uint8)

@@ -20,6 +20,7 @@ from pytest_q3omni.errors import InvalidRequest, Unwritable
 from pytest_q3omni.layouts import layout
 from pytest_q3omni.omni.checkpoint import CONFIG, INDEX, Checkpoint
 from pytest_q3omni.omni.durable import check_new_directory, publish, sync_directory, unwritable, write_file
+from pytest_q3omni.omni.untrusted_files import check_inside
 from pytest_q3omni.pack.card import model_card
 from pytest_q3omni.pack.stream import Packer, chunk_bytes
 from pytest_q3omni.records import CalibrationRecord, Plan, Progress, no_progress
@@ -115,7 +116,7 @@ class _Done:
     def _read(self) -> Mapping[str, Any]:
         try:
             state = json.loads((self._stage / _STATE).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}  # no state, or one that a kill cut short: start again
         return state if isinstance(state, dict) and isinstance(state.get("shards"), dict) else {}
 
@@ -155,6 +156,7 @@ def _write_companions(source: Checkpoint, stage: Path) -> None:
     for file in sorted(source.path.iterdir()):
         wanted = file.suffix in _COMPANION_SUFFIXES or file.name.upper().startswith(("LICENSE", "NOTICE"))
         if file.is_file() and wanted and file.name not in _NOT_COPIED and not file.name.startswith("."):
+            check_inside(file)
             write_file(stage / file.name, file.read_bytes())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.errors import Incomplete, Inconsistent, InvalidRequest
 from pytest_q3omni.layouts import Layout, layout
@@ -16,13 +16,20 @@ from pytest_q3omni.plan.recipes import Recipe, recipe
 from pytest_q3omni.plan.sizes import fill_shards, stage_sizes
 from pytest_q3omni.records import Plan, TensorInfo, TensorPlan
 
+if TYPE_CHECKING:
+    from pytest_q3omni.omni.hub_files import HubFiles
+
 DEFAULT_SHARD_BYTES = 5 * 10**9
 
 
 def build_plan(
-    source: Path, recipe_name: str, *, layout_name: str = "modelopt", max_shard_bytes: int = DEFAULT_SHARD_BYTES
+    source: Path | HubFiles,
+    recipe_name: str,
+    *,
+    layout_name: str = "modelopt",
+    max_shard_bytes: int = DEFAULT_SHARD_BYTES,
 ) -> Plan:
-    """The plan of a recipe for SRC: a checkpoint directory, or a config file alone.
+    """The plan of a recipe for SRC: a checkpoint in a directory or on a hub, or a config file alone.
 
     Raises:
         UnknownName: no such recipe or layout.
@@ -50,7 +57,7 @@ def build_plan(
     )
 
 
-def refuse_quantized(source: Path, config: Mapping[str, Any], tensors: list[TensorInfo]) -> None:
+def refuse_quantized(source: Path | HubFiles, config: Mapping[str, Any], tensors: list[TensorInfo]) -> None:
     """Stop at a source that is packed already: packing twice loses bits and names no one expects.
 
     Raises:
@@ -67,7 +74,7 @@ def refuse_quantized(source: Path, config: Mapping[str, Any], tensors: list[Tens
         )
 
 
-def _check_whole(source: Path, config: Mapping[str, Any], tensors: list[TensorInfo]) -> None:
+def _check_whole(source: Path | HubFiles, config: Mapping[str, Any], tensors: list[TensorInfo]) -> None:
     """Every tensor that the config implies is there in its shape: half a model would pack without a word.
 
     Raises:
@@ -95,7 +102,7 @@ def _check_whole(source: Path, config: Mapping[str, Any], tensors: list[TensorIn
 
 def _tensor_plan(tensor: TensorInfo, chosen: Recipe, target_layout: Layout) -> TensorPlan:
     stage = stage_of(tensor.name)
-    if stage is None:
+    if stage is None or stage.foreign:
         raise Inconsistent(
             "belongs to no stage",
             where=tensor.name,
@@ -107,6 +114,7 @@ def _tensor_plan(tensor: TensorInfo, chosen: Recipe, target_layout: Layout) -> T
         return TensorPlan(tensor, stage.name, part.name, "keep", (tensor,))
     if part.keep:
         raise InvalidRequest(f"recipe {chosen.name} packs {part.name}, which must stay: {part.keep}", where=tensor.name)
+    assert chosen.numerics != "bf16", "a recipe that packs says how"
     module = tensor.name.removesuffix(".weight")
     check_shape(tensor.shape, where=module)
     if tensor.dtype != "BF16":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 ORIGINAL, QUANTIZED, RECIPE = "--q3omni-original", "--q3omni-quantized", "--q3omni-recipe"
 CONVERSATIONS, CACHE, REPORT = "--q3omni-conversations", "--q3omni-cache", "--q3omni-report"
+ENGINE = "--q3omni-engine"
 _HELP = {
     ORIGINAL: ("DIR", "your BF16 checkpoint (a Hugging Face directory); without it the built-in tiny model is tested"),
     QUANTIZED: ("DIR", "your quantized checkpoint; without it, and with a recipe, the original is quantized once"),
@@ -29,6 +30,11 @@ _HELP = {
         "this package's code. Nothing is removed: one that is no longer used stays until you delete its folder",
     ),
     REPORT: ("FILE", "write what the run judged to FILE: .html to read, .json for machines"),
+    ENGINE: (
+        "NAME",
+        "let the loader of this engine (vllm) judge, too, for the verdict loads; it lives in an environment of its "
+        "own, whose interpreter the variable Q3OMNI_ENGINE_PYTHON can name",
+    ),
 }
 
 
@@ -42,6 +48,7 @@ class Settings:
     conversations: Path | None
     cache: Path | None
     report: Path | None
+    engine: str | None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -73,6 +80,7 @@ def read(config: pytest.Config) -> Settings:
         conversations=_path(config, CONVERSATIONS),
         cache=_path(config, CACHE),
         report=_path(config, REPORT),
+        engine=_text(config, ENGINE)[0] or None,
     )
 
 
@@ -107,6 +115,8 @@ def check(config: pytest.Config) -> None:
     for flag, path in ((ORIGINAL, settings.original), (QUANTIZED, settings.quantized)):
         if path is not None and config.getoption(flag) is not None:
             _refuse(flag, require_checkpoint, path)
+    if settings.engine and config.getoption(ENGINE) is not None:
+        _refuse(ENGINE, _known_engine, settings.engine)
     if settings.conversations and config.getoption(CONVERSATIONS) is not None and not settings.conversations.is_file():
         raise pytest.UsageError(f"{CONVERSATIONS} {settings.conversations}: no such file; expected JSON lines")
     if settings.report and settings.report.suffix.lower() not in (".html", ".json"):
@@ -126,6 +136,15 @@ def _known_recipe(name: str) -> None:
     from pytest_q3omni.plan.recipes import recipe
 
     recipe(name)
+
+
+def _known_engine(name: str) -> None:
+    from pytest_q3omni.engines.engine_python import find_python
+    from pytest_q3omni.errors import UnknownName
+
+    if name != "vllm":
+        raise UnknownName(f"no engine is called '{name}'", expected="vllm", fix="choose that one")
+    find_python()
 
 
 def require_checkpoint(path: Path) -> None:

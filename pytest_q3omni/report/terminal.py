@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Parity, Plan
+from pytest_q3omni.report.plain import plain
 
 _STYLE = {"pass": "green", "fail": "bold red", "not checked": "dim"}
 _SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON has all of them
@@ -52,6 +53,9 @@ def _stages(plans: Sequence[Plan]) -> Group:
 def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
     """Sizes, findings, verdicts: the verdicts last, where the eye is when the program ends."""
     parts: list[RenderableType] = [_sizes(judgement)]
+    if judgement.fetched is not None:
+        fetched = judgement.fetched
+        parts.append(Text(f"fetched: {fetched.bytes:,} bytes in {fetched.requests:,} requests, none of the weights\n"))
     parts += [_finding(finding) for finding in judgement.findings[:_SHOWN_FINDINGS]]
     if len(judgement.findings) > _SHOWN_FINDINGS:
         parts.append(Text(f"... and {len(judgement.findings) - _SHOWN_FINDINGS} more findings; --format json has all"))
@@ -61,7 +65,7 @@ def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
 def _sizes(judgement: Judgement) -> Group:
     facts = judgement.facts
     title = (
-        f"{_plain(judgement.checkpoint)}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
+        f"{plain(judgement.checkpoint)}: {facts.parameters:,} parameters, {facts.tensor_bytes:,} bytes, "
         f"{facts.bits_per_parameter:.2f} bits/parameter, {facts.compression_ratio:.2f}x smaller "
         f"(planned {facts.planned_compression_ratio:.2f}x), "
         f"{facts.quantized_fraction:.2%} quantized"
@@ -75,9 +79,9 @@ def _sizes(judgement: Judgement) -> Group:
 
 def _finding(finding: Finding) -> Text:
     text = Text(f"{finding.severity}: ", style="bold red" if finding.severity == "error" else "yellow")
-    text.append(_plain(finding.where), style="bold")
+    text.append(plain(finding.where), style="bold")
     for name, value in (("found", finding.found), ("expected", finding.expected), ("fix", finding.fix)):
-        text.append(f"\n  {name:<9} {_plain(value)}", style="not bold default")
+        text.append(f"\n  {name:<9} {plain(value)}", style="not bold default")
     return text.append(f"\n  check     {finding.check}\n", style="dim")
 
 
@@ -85,7 +89,7 @@ def _verdicts(judgement: Judgement) -> Table:
     table = _table("verdict", "state", "why")
     for verdict in judgement.verdicts:
         state = Text(verdict.state, style=_STYLE[verdict.state])
-        table.add_row(Text(verdict.name), state, Text(_plain(verdict.why)))
+        table.add_row(Text(verdict.name), state, Text(plain(verdict.why)))
     return table
 
 
@@ -95,7 +99,8 @@ def render_record(record: CalibrationRecord, *, width: int = 120) -> str:
     for modality, layers in record.expert_tokens.items():
         counts = [count for experts in layers.values() for count in experts]
         tokens = max((sum(experts) for experts in layers.values()), default=0)
-        table.add_row(modality, str(record.samples.get(modality, 0)), f"{tokens:,}", f"{min(counts, default=0):,}")
+        samples, fewest = record.samples.get(modality, 0), min(counts, default=0)
+        table.add_row(plain(modality), f"{samples}", f"{tokens:,}", f"{fewest:,}")
     title = (
         f"calibration: {record.samples_passed} of {record.samples_total} conversations passed, "
         f"{len(record.input_amax)} input amax"
@@ -114,7 +119,7 @@ def render_parity(parity: Parity, *, findings: bool = True, width: int = 120) ->
     if findings:
         parts += [_finding(finding) for finding in parity.findings]
         state = Text(parity.verdict.state, style=_STYLE[parity.verdict.state])
-        parts.append(Text.assemble(f"{parity.verdict.name}: ", state, f": {_plain(parity.verdict.why)}"))
+        parts.append(Text.assemble(f"{parity.verdict.name}: ", state, f": {plain(parity.verdict.why)}"))
     return _text(parts, width)
 
 
@@ -140,9 +145,9 @@ def _agreements(parity: Parity) -> Group:
             f"{row.original_accuracy:.1%}",
             Text(row.state, style=_STYLE[row.state]),
         )
-    device = f" on {_plain(parity.device)}" if parity.device else ""
+    device = f" on {plain(parity.device)}" if parity.device else ""
     return _titled(
-        f"KL(BF16 || {_plain(parity.quantized)}) in nats per answer token{device}; plain: ModelOpt's fake quantization",
+        f"KL(BF16 || {plain(parity.quantized)}) in nats per answer token{device}; plain: ModelOpt's fake quantization",
         table,
     )
 
@@ -158,11 +163,6 @@ def _speech(parity: Parity) -> Group:
         table.add_row(speech.numerics.upper(), f"{means[0]:.2g}", others, codes, noise)
     title = "mean KL per codebook, the original's codes forced; and answers that both models speak freely"
     return _titled(title, table)
-
-
-def _plain(text: str) -> str:
-    """Names come from files: control characters are shown, not sent to the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _right(name: str) -> tuple[str, Literal["right"]]:
@@ -187,9 +187,10 @@ def _table(*columns: str | tuple[str, Literal["right"]]) -> Table:
 def _text(parts: Iterable[RenderableType], width: int) -> str:
     """Rendered with colour where standard output is a terminal, plain where it is not."""
     probe = Console()
-    console = Console(
-        file=StringIO(), force_terminal=probe.is_terminal, width=probe.width if probe.is_terminal else width
-    )
+    console = Console(  # without markup: `[bold]` or `:smile:` in a stranger's name is meant as it is spelled
+        file=StringIO(), force_terminal=probe.is_terminal, width=probe.width if probe.is_terminal else width,
+        markup=False, emoji=False,
+    )  # fmt: skip
     for part in parts:
         console.print(part)
     return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]  # it is the StringIO above

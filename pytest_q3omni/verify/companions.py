@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_q3omni.errors import CheckpointError
 from pytest_q3omni.omni.config import read_json
+from pytest_q3omni.omni.untrusted_files import inside, read_at_most
 
 TOKENIZER, TOKENIZER_CONFIG, VOCAB = "tokenizer.json", "tokenizer_config.json", "vocab.json"
 ADDED, MERGES, SPECIAL = "added_tokens.json", "merges.txt", "special_tokens_map.json"
@@ -29,8 +30,12 @@ class Companions:
         self.unreadable: dict[str, CheckpointError] = {}
 
     def has(self, name: str) -> bool:
-        """True where the directory has such a file."""
-        return (self._path / name).is_file()
+        """True where the directory has such a file, and not a link to a file elsewhere."""
+        file = self._path / name
+        try:
+            return file.is_file() and inside(file)
+        except OSError:
+            return False
 
     def json(self, name: str) -> Mapping[str, Any] | None:
         """The JSON object in file `name`, None where there is none."""
@@ -44,13 +49,11 @@ class Companions:
 
     def text(self, name: str) -> str | None:
         """The text of file `name`, None where there is none or it is larger than 16 MB."""
-        file = self._path / name
         try:
-            if not file.is_file() or file.stat().st_size > _MOST_TEXT:
-                return None
-            return file.read_text(encoding="utf-8", errors="replace")
+            raw = read_at_most(self._path / name, _MOST_TEXT) if self.has(name) else None
         except OSError:
             return None
+        return None if raw is None else raw.decode("utf-8", errors="replace")
 
     def processor(self, section: str) -> Mapping[str, Any]:
         """What transformers 5 takes for one part of the processor: the nested section of processor_config.json, or else
@@ -89,6 +92,15 @@ class Companions:
             if isinstance(template, str):
                 found[name] = template
         return found
+
+
+def vocabulary(config: Mapping[str, Any]) -> int | None:
+    """How many tokens the text model knows, None where the config does not say."""
+    for key in ("thinker_config", "text_config"):
+        inner = config.get(key)
+        config = inner if isinstance(inner, Mapping) else config
+    size = config.get("vocab_size")
+    return size if type(size) is int else None
 
 
 def _one_spelling(content: Mapping[str, Any]) -> dict[str, Any]:

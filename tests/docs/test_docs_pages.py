@@ -33,6 +33,14 @@ NOT_RUN = {
         "needs a Thor and a checkpoint",
         "needs a Thor, or half a minute for each pair elsewhere",
     ],
+    "docs/how-to/judge-a-model-on-the-hub.md": [
+        "needs a hub; tests/cli/test_cli_remote.py types it against a server of its own"
+    ]
+    * 2,
+    "docs/how-to/let-vllm-judge-the-loading.md": [
+        "downloads vLLM (3.5 GB)",
+        "needs an environment with vLLM; tests/verify/test_loads_in_vllm.py asks it",
+    ],
     "docs/how-to/only-a-laptop.md": ["half a minute; tests/plugin/test_conformance_suite.py runs it"],
     "docs/tutorial.md": [
         "downloads the dependencies, torch among them (some GB)",

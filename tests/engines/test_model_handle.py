@@ -274,7 +274,7 @@ def test_another_layout_is_refused_by_name(quantized_checkpoint, tmp_path):
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq"}
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InvalidRequest, match="quantization_config of 'gptq'; expected the layout modelopt"):
+    with pytest.raises(InvalidRequest, match="quantization_config of 'gptq'; expected a layout that"):
         _ = ModelHandle(tmp_path / "other").numerics
 
 

@@ -30,6 +30,8 @@ OTHER_LAYER = "thinker.model.layers.1"
 EXPERT = f"{LAYER}.mlp.experts.3"
 ATTENTION = f"{OTHER_LAYER}.self_attn"
 CONFIG = "config.json.quantization_config"
+COMPRESSED = ("weight_packed", "weight_scale", "weight_global_scale", "input_global_scale")
+GROUP = f"{CONFIG}.config_groups.group_0"
 
 _DTYPES = {
     "bfloat16": "BF16",
@@ -37,7 +39,9 @@ _DTYPES = {
     "float32": "F32",
     "float16": "F16",
     "uint8": "U8",
+    "float8_e5m2": "F8_E5M2",
     "int8": "I8",
+    "int32": "I32",
 }
 
 
@@ -195,3 +199,33 @@ def bfloat16(values: Any) -> Array:
     """As BF16."""
     result: Array = np.asarray(values).astype(ml_dtypes.bfloat16)
     return result
+
+
+def write_header(directory: Path, text: bytes, *, data: bytes = b"") -> None:
+    """`model.safetensors` anew: a header text of one's own, before any data."""
+    (directory / SINGLE).write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def edit_group(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the first of compressed-tensors' `config_groups`."""
+    edit_quantization(directory, lambda block: change(block["config_groups"]["group_0"]))
+
+
+def unpack_compressed(directory: Path, module: str) -> None:
+    """Store a module of compressed-tensors' layout as the BF16 original has it."""
+    gone = [f"{module}.{suffix}" for suffix in COMPRESSED]
+    write(directory, {**dict.fromkeys(gone), f"{module}.weight": original(f"{module}.weight")})
+
+
+def edit_card(directory: Path, change: Callable[[str], str]) -> None:
+    """Change the text of the model card."""
+    file = directory / "README.md"
+    text = file.read_text()
+    changed = change(text)
+    assert changed != text, "the card has changed, and this fault with it"
+    file.write_text(changed)
+
+
+def write_card(directory: Path, claim: str) -> None:
+    """A foreign card that claims something."""
+    (directory / "README.md").write_text(f"---\nlicense: apache-2.0\n---\n\n# A quantized Qwen3-Omni\n\n{claim}\n")

@@ -10,4 +10,4 @@ def break_(directory: Path) -> None:
         pack(directory, f"{EXPERT}.{projection}", original(f"{EXPERT}.{projection}.weight"))
 
 
-FAULT = Fault("shared-scales", f"{EXPERT}.gate_proj.weight_scale_2", "scales", break_)
+FAULT = Fault("shared-scales", f"{EXPERT}.", "scales", break_)

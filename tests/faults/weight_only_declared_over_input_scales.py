@@ -8,6 +8,7 @@ from _checkpoint_edit import Fault, edit_quantization
 
 def break_(directory: Path) -> None:
     edit_quantization(directory, _weight_only)
+    (directory / "README.md").unlink()  # it says W4A4
 
 
 def _weight_only(block: dict[str, Any]) -> None:

@@ -7,27 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_q3omni.layouts import layout, layout_names, layout_of
-from pytest_q3omni.omni.tiny import checkpoint_path
+from pytest_q3omni.layouts import layout
 from pytest_q3omni.plan.build import build_plan
 from pytest_q3omni.records import TensorInfo
 
 pytestmark = pytest.mark.tiny
 
 FULL_SIZE = Path(str(files("pytest_q3omni.omni") / "qwen3_omni_30b_config.json"))
-
-
-@pytest.mark.parametrize("name", layout_names())
-@pytest.mark.parametrize("recipe", ["nvfp4-default", "nvfp4-mlp-weight-only"])
-def test_a_layout_reads_back_what_it_declares(name: str, recipe: str) -> None:
-    plan = build_plan(checkpoint_path(), recipe, layout_name=name)
-    block = layout(name).quantization_config(plan)
-    assert layout_of(block) is layout(name)
-    declared = layout(name).declared(block)
-    assert not declared.faults
-    assert set(declared.modules.values()) == {plan.numerics}
-    for tensor in plan.packed:
-        assert any(tensor.module == unit or tensor.module.startswith(f"{unit}.") for unit in declared.modules), tensor
 
 
 def test_full_size_block_has_one_entry_per_unit_that_engines_fuse() -> None:

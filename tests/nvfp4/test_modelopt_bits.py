@@ -10,6 +10,7 @@ from nvfp4_tensors import CLASSES, SCALES, first_difference, make
 from pytest_q3omni.nvfp4 import Packed, pack_tensor, unpack_tensor
 from pytest_q3omni.nvfp4.codec import global_scale_for
 from pytest_q3omni.nvfp4.kernels.tables import tables_for
+from pytest_q3omni.nvfp4.rederive import Rederived
 
 pytestmark = pytest.mark.tiny
 
@@ -83,8 +84,11 @@ def test_flushing_subnormals_to_zero_does_not_change_our_bytes() -> None:
     try:
         tables_for.cache_clear()
         after = pack_tensor(weight, scale)
+        rederived = Rederived(weight.shape[1], scale)
+        rederived.add(weight, before)
     finally:
         torch.set_flush_denormal(False)
     assert isinstance(after, Packed)
     assert not first_difference(after.codes, before.codes, "codes")
     assert not first_difference(after.block_scale, before.block_scale, "block scale")
+    assert rederived.differing == 0

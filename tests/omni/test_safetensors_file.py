@@ -1,5 +1,6 @@
 """The container reader and writer against the safetensors library, and against files that lie."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -98,6 +99,20 @@ def test_a_lying_header_is_refused(tmp_path: Path, lie: str) -> None:
     assert caught.value.where == str(file)
 
 
+def test_a_colon_in_a_name_is_no_key_and_a_key_twice_in_an_entry_is(tmp_path: Path) -> None:
+    names = {"a:b": claim()["weight"], 'c":"d': claim(shape=(0,), offsets=(64, 64))["weight"]}
+    assert set(read_header(header_file(tmp_path / "colons.safetensors", names))) == set(names)
+    twice = b'{"a":{"dtype":"U8","shape":[64],"shape":[64],"data_offsets":[0,64]}}'
+    with pytest.raises(Unreadable, match="'shape' is listed twice"):
+        read_header(header_file(tmp_path / "twice.safetensors", twice))
+
+
+def test_tensors_may_be_listed_in_any_order(tmp_path: Path) -> None:
+    halves = {"b": claim(shape=(32,), offsets=(32, 64))["weight"], "a": claim(shape=(32,), offsets=(0, 32))["weight"]}
+    entries = read_header(header_file(tmp_path / "order.safetensors", halves))
+    assert entries["b"].begin == entries["a"].end
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"1234567", (1 << 60).to_bytes(8, "little"), (9).to_bytes(8, "little") + b"{}"]
 )
@@ -122,6 +137,21 @@ def test_a_damaged_header_never_ends_in_another_error(
     except CheckpointError:
         return
     assert sum(entry.end - entry.begin for entry in header.values()) <= len(whole)
+
+
+def test_reading_leaves_the_collector_as_it_was(tmp_path: Path) -> None:
+    sound, broken = header_file(tmp_path / "a.safetensors", claim()), header_file(tmp_path / "b.safetensors", b"{")
+    assert gc.isenabled()
+    read_header(sound)
+    with pytest.raises(Unreadable):
+        read_header(broken)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        read_header(sound)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

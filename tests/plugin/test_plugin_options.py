@@ -8,10 +8,10 @@ SHOW = """
 def test_settings(pytestconfig):
     print()
     from pytest_q3omni.plugin.options import SETTINGS
-    for name in ("original", "quantized", "recipe", "conversations", "cache", "report"):
+    for name in ("original", "quantized", "recipe", "conversations", "cache", "report", "engine"):
         print(name, getattr(pytestconfig.stash[SETTINGS], name))
 """
-FLAGS = ["original", "quantized", "recipe", "conversations", "cache", "report"]
+FLAGS = ["original", "quantized", "recipe", "conversations", "cache", "report", "engine"]
 
 
 def checkpoint(pytester: pytest.Pytester, name: str) -> str:
@@ -80,10 +80,19 @@ def test_help_names_the_twin(pytester):
             "ERROR: --q3omni-recipe: no recipe is called 'nvfp4-defalt'; *did you mean 'nvfp4-default'?",
         ),
         (["--q3omni-conversations=absent"], "ERROR: --q3omni-conversations */absent: no such file; *"),
+        (
+            ["--q3omni-engine=llama"],
+            "ERROR: --q3omni-engine: no engine is called 'llama'; expected vllm. Fix: choose *",
+        ),
+        (
+            ["--q3omni-engine=vllm"],
+            "ERROR: --q3omni-engine: Q3OMNI_ENGINE_PYTHON */no-python: no such file; expected a Python interpreter. *",
+        ),
         (["--q3omni-report=out.pdf"], "ERROR: --q3omni-report */out.pdf: unknown suffix; expected .html or .json"),
     ],
 )
-def test_a_wrong_flag_ends_the_run_before_collection(pytester, arguments, message):
+def test_a_wrong_flag_ends_the_run_before_collection(pytester, arguments, message, monkeypatch):
+    monkeypatch.setenv("Q3OMNI_ENGINE_PYTHON", str(pytester.path / "no-python"))
     checkpoint(pytester, "mine")
     pytester.mkdir("empty")
     pytester.path.joinpath("file").write_text("")

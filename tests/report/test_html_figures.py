@@ -13,10 +13,13 @@ from pytest_q3omni.report.html.figures import (
     LogAxis,
     Row,
     Scale,
+    clipped,
     number,
     numbered,
+    ranges,
     shortened,
     size,
+    within,
 )
 from pytest_q3omni.report.html.png import palette
 
@@ -67,7 +70,38 @@ def test_wide_columns_shift_what_follows() -> None:
 
 
 def test_of_many_crossed_rows_the_first_are_named() -> None:
-    assert heat_map(*[(3.0,)] * 15).named[-1] == ("and 3 more", "see the picture")
+    found = heat_map(*[(3.0,)] * 15)
+    assert [row for row, _ in found.named] == [str(row) for row in range(12)]
+    assert found.unnamed == 3
+    assert heat_map((3.0,), (1.0,)).unnamed == 0
+
+
+def test_numbers_that_follow_each_other_are_a_range() -> None:
+    assert heat_map((3.0, 1.0, 3.0, 3.0, 3.0, 1.0, 3.0, 3.0)).named == [("0", "0, 2–4, 6, 7")]
+    assert ranges(["q", "9", "10", "11", "x"]) == ["q", "9–11", "x"]
+
+
+def test_a_cell_without_a_value_is_crossed_and_not_drawn() -> None:
+    row = Row("0", [Cell(None, "–", crossed=True, anchor="p1"), Cell(1.0, "1")], "")
+    found = HeatMap("", [row], numbered(2), SCALE, "")
+    assert dict(found.paths) == {"s1": "M1 0.5h1"}
+    assert found.named == [("0", "0")]
+    assert found.spots == [("p1", 0, 0, 1)]
+
+
+def test_what_a_map_leaves_out_is_said() -> None:
+    row = Row("0", [Cell(1.0, "1")] * 600, "")
+    whole = HeatMap("", [row] * 300, numbered(600), SCALE, "")
+    (shown,) = within([whole] * 9)
+    assert (len(shown.rows), len(shown.columns), len(shown.rows[0].cells)) == (128, 512, 512)
+    cut = "the first 128 of 300 rows; the first 512 of 600 columns"
+    assert shown.note == f"{cut}; 8 more maps like this are not drawn"
+    assert within([heat_map((1.0,))])[0].note == ""
+
+
+def test_a_long_name_keeps_its_begin_and_end() -> None:
+    assert clipped("x" * 30, 30) == "x" * 30
+    assert clipped("a" * 60 + "b" * 40, 30) == "a" * 20 + " … 70 characters … " + "b" * 10
 
 
 def test_of_many_columns_some_are_labelled() -> None:

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-from sound_checkpoints import SoundCheckpoint, make
+from sound_checkpoints import Copy, Sound
 
 
 @pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> SoundCheckpoint:
-    """Name of a base -> its directory, packed on first use. Not to be written to."""
-    home = tmp_path_factory.mktemp("sound")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    """Name of a base -> its directory, made on first use. Not to be written to."""
+    return Sound(tmp_path_factory.mktemp("sound"))
 
-    def find(base: str) -> Path:
-        place = home / base
-        return place if place.exists() else make(base, place)
 
-    return find
+@pytest.fixture
+def copy(sound: Sound, tmp_path: Path) -> Copy:
+    """Name of a base -> a copy of it, to be changed."""
+    return lambda base="nvfp4-default": sound.copy(base, tmp_path / base)

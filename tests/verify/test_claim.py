@@ -62,16 +62,16 @@ def test_entries_that_cover_nothing(entry: str) -> None:
 def test_listed_parents_stand_for_their_children() -> None:
     claim = Claim(Declared(modules={"thinker.model.layers.1.mlp.experts": "w4a4"}), LINEARS)
     assert claim.by_layer
-    assert claim.numerics("thinker.model.layers.1.mlp.experts.0.up_proj") == "w4a4"
-    assert claim.numerics("thinker.model.layers.10.mlp.experts.0.up_proj") is None
+    assert claim.scheme("thinker.model.layers.1.mlp.experts.0.up_proj") == "w4a4"
+    assert claim.scheme("thinker.model.layers.10.mlp.experts.0.up_proj") is None
 
 
 def test_everything_but_the_ignored() -> None:
     claim = Claim(Declared(everything="w4a16", ignore=("lm_head", "thinker.visual*")), LINEARS)
-    assert claim.numerics("thinker.model.layers.1.mlp.gate") == "w4a16"
-    assert claim.numerics("thinker.lm_head") is None
-    assert claim.numerics("thinker.visual.blocks.0.attn.qkv") is None
-    assert claim.numerics("thinker.model.embed_tokens") is None, "an embedding is no Linear"
+    assert claim.scheme("thinker.model.layers.1.mlp.gate") == "w4a16"
+    assert claim.scheme("thinker.lm_head") is None
+    assert claim.scheme("thinker.visual.blocks.0.attn.qkv") is None
+    assert claim.scheme("thinker.model.embed_tokens") is None, "an embedding is no Linear"
 
 
 def test_a_claim_with_a_fault_is_not_used() -> None:
@@ -97,3 +97,46 @@ def test_names_around_a_module() -> None:
         "thinker.model.layers.1.mlp.experts",
     )
     assert list(parents("a.b.c")) == ["a.b.c", "a.b", "a"]
+
+
+def names(*ignore: str, targets: tuple[tuple[str, str], ...] = (), everything: str | None = "w4a4") -> Claim:
+    return Claim(Declared(targets=targets, everything=everything, ignore=ignore, language="names"), LINEARS)  # type: ignore[arg-type]
+
+
+def test_names_are_whole_or_expressions() -> None:
+    layer = "thinker.model.layers.1.self_attn"
+    claim = names("lm_head", f"{layer}.q_proj", r"re:.*\.mlp\.gate$", "re:thinker.visual")
+    assert claim.scheme("thinker.lm_head") == "w4a4", "a whole name, no substring"
+    assert claim.scheme(f"{layer}.q_proj") is None
+    assert claim.scheme(f"{layer}.k_proj") == "w4a4"
+    assert claim.scheme("thinker.model.layers.2.mlp.gate") is None
+    assert claim.scheme("thinker.visual.blocks.0.attn.qkv") is None, "an expression matches from the start"
+    assert names("re:visual").scheme("thinker.visual.blocks.0.attn.qkv") == "w4a4"
+
+
+def test_a_layers_experts_have_one_name() -> None:
+    claim = names("thinker.model.layers.1.mlp.experts")
+    assert claim.scheme("thinker.model.layers.1.mlp.experts.0.up_proj") is None
+    assert claim.scheme("thinker.model.layers.10.mlp.experts.0.up_proj") == "w4a4"
+
+
+def test_targets_come_in_order_and_what_is_ignored_comes_first() -> None:
+    targets = (("re:.*self_attn.*", "fp8"), ("re:.*q_proj", "w4a16"))
+    claim = names("thinker.model.layers.2.self_attn.q_proj", targets=targets, everything=None)
+    assert claim.scheme("thinker.model.layers.1.self_attn.q_proj") == "fp8"
+    assert claim.scheme("thinker.model.layers.2.self_attn.q_proj") is None
+    assert claim.scheme("thinker.lm_head") is None
+
+
+@pytest.mark.parametrize("entry", ["re:(", "re:(?:a{1000}){1000}", "re:" + "a" * 3000, "re:" + "(" * 2000])
+def test_an_expression_of_a_stranger_is_refused(entry: str) -> None:
+    claim = names(entry)
+    assert not claim.usable
+    assert claim.scheme("thinker.lm_head") == "w4a4"
+
+
+def test_an_expression_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_q3omni.verify.claim.SECONDS", 0.05)
+    hostile = r"re:(.*?,?){30}(\w+\s?)*(x+x+)+y"
+    slow = {f"{'x' * 200}{number}": LINEARS["thinker.lm_head"] for number in range(5)}
+    assert not Claim(Declared(everything="w4a4", ignore=(hostile,), language="names"), slow).usable

@@ -47,3 +47,11 @@ def test_differences_in_several_parts(directory: Path) -> None:
     error = error_with(directory, second, second + 1, LIMIT + 7)
     assert error.found.startswith("3 of ")
     assert error.found.endswith(f"first at [{second // width}, {second % width}]")
+
+
+def test_parts_of_no_whole_number_of_words(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight bytes are compared at a time: the last two of a part are a word of their own."""
+    monkeypatch.setattr(kept_tensors, "LIMIT", LIMIT + 2)
+    width = read(directory, NAME).shape[1]
+    last = LIMIT // 2
+    assert error_with(directory, last).found.endswith(f"first at [{last // width}, {last % width}]")

@@ -7,7 +7,8 @@ import pytest
 from _checkpoint_edit import write_file
 
 from pytest_q3omni.errors import Unreadable
-from pytest_q3omni.omni.checkpoint import Checkpoint, read_header
+from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.safetensors_file import read_header
 from pytest_q3omni.verify import reading
 from pytest_q3omni.verify.reading import pieces, scalars
 

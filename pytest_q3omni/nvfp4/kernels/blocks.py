@@ -10,7 +10,9 @@ Arrays are flat in blocks: bits (n, 16) uint16, codes (n, 8) uint8, scales (n,) 
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -30,7 +32,7 @@ _BITS = types.Array(types.uint16, 2, "C", readonly=True)
 _CODES_IN, _CODES_OUT = types.Array(types.uint8, 2, "C", readonly=True), types.Array(types.uint8, 2, "C")
 _SCALES_IN, _SCALES_OUT = types.Array(types.uint8, 1, "C", readonly=True), types.Array(types.uint8, 1, "C")
 _SCALE_OF = types.Array(types.uint8, 1, "C", readonly=True)
-_THRESHOLDS = types.Array(types.uint16, 2, "C", readonly=True)
+_THRESHOLDS = types.Array(types.uint32, 2, "C", readonly=True)
 _SCALE_VALUES = types.Array(types.float32, 1, "C", readonly=True)
 _VALUES_OUT = types.Array(types.float32, 2, "C")
 
@@ -42,36 +44,21 @@ _PREFETCH_BYTES = 2048
 this, a tensor larger than the caches is packed at a third of the speed."""
 
 
+_ORDINARY = (127 - 50) << 7, (127 + 50) << 7
+"""BF16 patterns of 2**-50 and 2**50: between them, squares of weights and what remains of them fit float32."""
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _pack_block(_: Any, bits: Any, scale_of: Any, thresholds: Any, codes: Any, scales: Any, block: Any) -> Any:
     """Pack one block; return the BF16 pattern of its largest magnitude."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits_at, scale_of_at, thresholds_at, codes_at, scales_at = (
-            _Addresses(context, builder, *pair) for pair in zip(signature.args[:5], arguments[:5], strict=True)
-        )
+        bits_at, scale_of_at, thresholds_at, codes_at, scales_at = _addresses(context, builder, signature, arguments, 5)
         block = arguments[5]
-        weights = _load_bits(builder, bits_at(block))
-        magnitudes = builder.and_(weights, _constant(_I16, 0x7FFF))
-        amax = builder.zext(_reduce(builder, "umax", magnitudes), _I64)
-        scale = builder.load(scale_of_at(amax))
-        builder.store(scale, scales_at(block))
-        row = builder.zext(scale, _I64)
-
-        def reaches(index: int) -> Any:  # -1 in each lane whose magnitude is at least threshold `index`
-            threshold = _splat(builder, builder.load(thresholds_at(row, _I64(index))))
-            return builder.sext(builder.icmp_unsigned(">=", magnitudes, threshold), _vector(_I16))
-
-        negated = _constant(_I16, 0)
-        for index in range(7):
-            negated = builder.add(negated, reaches(index))
-        sign = builder.and_(builder.lshr(weights, _constant(_I16, 12)), _constant(_I16, nvfp4.SIGN_BIT))
-        four_bits = builder.or_(builder.neg(negated), builder.and_(sign, reaches(7)))
-        even = builder.shuffle_vector(four_bits, four_bits, _constant(_I32, range(0, _LANES, 2)))
-        odd = builder.shuffle_vector(four_bits, four_bits, _constant(_I32, range(1, _LANES, 2)))
-        both = builder.or_(even, builder.shl(odd, _constant(_I16, 4, 8)))
-        _store_vector(builder, builder.trunc(both, _vector(_I8, 8)), codes_at(block), align=1)
-        return amax
+        own = _packed(builder, _load_bits(builder, bits_at(block)), scale_of_at, thresholds_at)
+        builder.store(own.scale, scales_at(block))
+        _store_vector(builder, own.codes, codes_at(block), align=1)
+        return own.amax
 
     return types.int64(bits, scale_of, thresholds, codes, scales, block), generate
 
@@ -166,6 +153,71 @@ def compare_blocks(
     return errors, weights, worst, worst_block, worst_share, worst_share_block
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _rederive_four(
+    _: Any, bits: Any, scale_of: Any, thresholds: Any, half_values: Any, codes: Any, scales: Any, squares: Any,
+    block: Any,
+) -> Any:  # fmt: skip
+    """Pack four blocks, and write the sums of their squared errors and of their squared weights into `squares` (8,).
+
+    Returns (largest magnitude pattern, smallest one above zero less 1, whether any byte is not the stored one).
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *inputs, codes_at, scales_at, squares_at = _addresses(context, builder, signature, arguments, 7)
+        bits_at, scale_of_at, thresholds_at, half_values_at = inputs
+        largest, least, differ, sums = _I64(0), _I64(0xFFFF), _I64(0), []
+        for number in range(4):
+            block = builder.add(arguments[7], _I64(number))
+            weights = _load_bits(builder, bits_at(block))
+            own = _packed(builder, weights, scale_of_at, thresholds_at)
+            largest = _either(builder, ">", own.amax, largest)
+            above_zero = builder.and_(builder.sub(own.amax, _I64(1)), _I64(0xFFFF))  # zero becomes the largest
+            least = _either(builder, "<", above_zero, least)
+            stored = builder.load(builder.bitcast(codes_at(block), _I64.as_pointer()), align=1)
+            differ = builder.or_(differ, builder.xor(stored, builder.bitcast(own.codes, _I64)))
+            other = builder.xor(own.scale, builder.load(scales_at(block)))
+            differ = builder.or_(differ, builder.zext(other, _I64))
+            half = builder.load(half_values_at(builder.zext(own.scale, _I64)))
+            sums.append(_squares(builder, own, half))
+        _store_vector(builder, _sums(builder, sums), squares_at(), align=4)
+        return context.make_tuple(builder, signature.return_type, [largest, least, differ])
+
+    arguments = bits, scale_of, thresholds, half_values, codes, scales, squares, block
+    return types.UniTuple(types.int64, 3)(*arguments), generate
+
+
+@kernel(
+    types.Tuple((types.int64, types.int64, types.float64, types.float64, types.float64, types.int64))(
+        *(_BITS, _SCALE_OF, _THRESHOLDS, _SCALE_VALUES, _CODES_IN, _SCALES_IN, types.int64, types.int64)
+    )
+)
+def rederive_blocks(
+    bits: Any, scale_of: Any, thresholds: Any, half_values: Any, codes: Any, scales: Any, first: int, last: int
+) -> Any:
+    """Pack blocks again, four at a time, and compare bytes and values with what is stored, as long as the bytes agree.
+
+    `half_values` (256,) is E4M3 code -> half of block scale times global scale. Returns (where it stopped, largest
+    magnitude pattern) and of the blocks before (sum of squared errors, sum of squared weights, worst squared relative
+    error, its block). It stops, too, at a magnitude whose squares float32 cannot hold, and before an incomplete four.
+    """
+    top, errors, weights, worst, worst_block = 0, 0.0, 0.0, np.float32(0), first
+    squares = np.empty(8, np.float32)
+    for block in range(first, last - 3, 4):
+        largest, least, differ = _rederive_four(bits, scale_of, thresholds, half_values, codes, scales, squares, block)
+        if differ != 0 or least < _ORDINARY[0] or largest > _ORDINARY[1]:
+            return block, top, errors, weights, worst, worst_block
+        top = max(top, largest)
+        errors += (squares[0] + squares[1]) + (squares[2] + squares[3])
+        weights += (squares[4] + squares[5]) + (squares[6] + squares[7])
+        worse = (squares[0] > worst * squares[4]) | (squares[1] > worst * squares[5])
+        if worse | (squares[2] > worst * squares[6]) | (squares[3] > worst * squares[7]):
+            for number in range(4):
+                if squares[number] > worst * squares[4 + number]:
+                    worst, worst_block = squares[number] / squares[4 + number], block + number
+    return last - (last - first) % 4, top, errors, weights, worst, worst_block
+
+
 class _Addresses:
     """Address of `array[index]`; indices left out are 0."""
 
@@ -178,6 +230,98 @@ class _Addresses:
         return cgutils.get_item_pointer(self._context, self._builder, self._type, self._array, index)
 
 
+def _addresses(context: Any, builder: Any, signature: Any, arguments: Any, count: int) -> list[_Addresses]:
+    """Of the first `count` arguments, which are arrays."""
+    return [_Addresses(context, builder, *pair) for pair in zip(signature.args[:count], arguments[:count], strict=True)]
+
+
+class _Packed(NamedTuple):
+    """A block in registers, packed: its magnitudes (16 x i16), the largest (i64), E4M3 code, 8 bytes of E2M1 codes, and
+    twice the magnitude of each (16 x i16)."""
+
+    magnitudes: Any
+    amax: Any
+    scale: Any
+    codes: Any
+    doubled: Any
+
+
+def _packed(builder: Any, weights: Any, scale_of_at: _Addresses, thresholds_at: _Addresses) -> _Packed:
+    magnitudes = builder.and_(weights, _constant(_I16, 0x7FFF))
+    amax = builder.zext(_reduce(builder, "umax", magnitudes), _I64)
+    scale = builder.load(scale_of_at(amax))
+    row = builder.zext(scale, _I64)
+
+    def below(index: int) -> Any:  # -1 in each lane whose magnitude is below threshold `index`
+        pairs = _splat(builder, builder.load(thresholds_at(row, _I64(index))), _LANES // 2)
+        threshold = builder.bitcast(pairs, _vector(_I16))  # both sides are below 2**15, and signed compares are cheaper
+        return builder.sext(builder.icmp_signed(">", threshold, magnitudes), _vector(_I16))
+
+    *codes_below, sign_below = map(below, range(8))
+    total = functools.reduce(builder.add, codes_below)
+    sign = builder.and_(builder.lshr(weights, _constant(_I16, 12)), _constant(_I16, nvfp4.SIGN_BIT))
+    four_bits = builder.or_(
+        builder.add(total, _constant(_I16, len(codes_below))), builder.and_(sign, builder.not_(sign_below))
+    )
+    pairs = builder.bitcast(four_bits, _vector(_I32, _LANES // 2))  # low half: even column
+    codes = builder.or_(pairs, builder.lshr(pairs, _constant(_I32, 12, _LANES // 2)))
+    doubled = builder.add(total, _constant(_I16, int(2 * nvfp4.E2M1_MAX)))
+    for each, (lower, upper) in zip(codes_below, pairwise(nvfp4.E2M1_VALUES), strict=True):
+        more = int(2 * (upper - lower)) - 1  # than the 1 that `total` takes away
+        if more:
+            doubled = builder.add(doubled, builder.and_(each, _constant(_I16, -more & 0xFFFF)))
+    return _Packed(magnitudes, amax, scale, builder.trunc(codes, _vector(_I8, _LANES // 2)), doubled)
+
+
+def _squares(builder: Any, own: _Packed, half_value: Any) -> Any:
+    """4 lanes that sum up to the squared errors of a block, and 4 that sum up to its squared weights, float32.
+
+    Of magnitudes: what packing gives has the sign of the weight, or is zero.
+    """
+    half = _LANES // 2
+    integers, floats = _vector(_I32, half), _vector(_F32, half)
+    weights, codes = builder.bitcast(own.magnitudes, integers), builder.bitcast(own.doubled, integers)
+    upper, lower = _constant(_I32, 0xFFFF0000, half), _constant(_I32, 0xFFFF, half)
+    sixteen, scale = _constant(_I32, 16, half), _splat(builder, half_value, half)
+    columns = (
+        (builder.shl(weights, sixteen), builder.and_(codes, lower)),  # even
+        (builder.and_(weights, upper), builder.lshr(codes, sixteen)),
+    )
+    error_squares, weight_squares = _constant(_F32, 0.0, half), _constant(_F32, 0.0, half)
+    for weight, code in columns:
+        weight = builder.bitcast(weight, floats)
+        error = builder.fsub(weight, builder.fmul(builder.sitofp(code, floats), scale))
+        error_squares = _multiply_add(builder, error, error, error_squares)
+        weight_squares = _multiply_add(builder, weight, weight, weight_squares)
+    return _add_lanes(builder, error_squares, weight_squares, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15])
+
+
+def _sums(builder: Any, blocks: list[Any]) -> Any:
+    """The sums over the lanes of four results of `_squares`: 4 of errors, 4 of weights."""
+    left, right = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    first, second, third, fourth = blocks
+    one, other = _add_lanes(builder, first, second, left, right), _add_lanes(builder, third, fourth, left, right)
+    return _add_lanes(builder, one, other, [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])
+
+
+def _add_lanes(builder: Any, one: Any, other: Any, left: list[int], right: list[int]) -> Any:
+    """Lanes `left` of two vectors put together, plus lanes `right`."""
+    lanes = [builder.shuffle_vector(one, other, _constant(_I32, chosen)) for chosen in (left, right)]
+    return builder.fadd(*lanes)
+
+
+def _multiply_add(builder: Any, one: Any, other: Any, added: Any) -> Any:
+    """In one step and with one rounding where the processor can."""
+    function = ir.FunctionType(added.type, [added.type] * 3)
+    name = f"llvm.fmuladd.v{added.type.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, name), [one, other, added])
+
+
+def _either(builder: Any, order: str, one: Any, other: Any) -> Any:
+    """`one` where it is `order` than the other, of two signed integers."""
+    return builder.select(builder.icmp_signed(order, one, other), one, other)
+
+
 def _vector(element: Any, lanes: int = _LANES) -> Any:
     return ir.VectorType(element, lanes)
 
@@ -188,10 +332,10 @@ def _constant(element: Any, values: Any, lanes: int = _LANES) -> Any:
     return ir.Constant(_vector(element, len(values)), values)
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(_vector(scalar.type), ir.Undefined)
+def _splat(builder: Any, scalar: Any, lanes: int = _LANES) -> Any:
+    undefined = ir.Constant(_vector(scalar.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, scalar, _I32(0))
-    return builder.shuffle_vector(first, undefined, _constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, _constant(_I32, 0, lanes))
 
 
 def _load_bits(builder: Any, address: Any) -> Any:

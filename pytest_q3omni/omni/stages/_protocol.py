@@ -29,9 +29,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the four stages.
+    """One of the stages.
 
     prefix: of its tensors; the longest prefix decides, so the code predictor is not the talker.
+    heads: what its names go on with after the prefix, where the prefix alone would take in others' tensors.
+    foreign: no stage of Qwen3-Omni: only the judge meets it.
     run: how to run it for calibration, in a sentence.
     parts: tried in order; the last one matches everything.
     tensors: names (prefix included) and shapes implied by the config, unfused as in files.
@@ -44,10 +46,12 @@ class Stage:
     parts: tuple[Part, ...]
     tensors: Callable[[Section], Shapes]
     present: Callable[[Section], bool]
+    heads: tuple[str, ...] = ("",)
+    foreign: bool = False
 
     def part(self, tensor: str) -> Part:
         name = tensor.removeprefix(self.prefix)
-        return next(part for part in self.parts if part.matches(name))
+        return next((part for part in self.parts if part.matches(name)), self.parts[-1])  # a line break: `.` ends there
 
 
 def linear(name: str, out: int, inner: int, *, bias: bool = False) -> Shapes:

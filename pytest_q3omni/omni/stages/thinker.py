@@ -14,12 +14,13 @@ def _tensors(config: Section) -> Shapes:
     yield from norm("thinker.model.norm", text.number("hidden_size"))
     if not (text.flag("tie_word_embeddings") or thinker.flag("tie_word_embeddings")):
         yield from linear("thinker.lm_head", text.number("vocab_size"), text.number("hidden_size"))
-    yield from _audio_tower(thinker.section("audio_config"))
-    yield from _visual(thinker.section("vision_config"))
+    yield from audio_tower("thinker.audio_tower", thinker.section("audio_config"))
+    yield from visual("thinker.visual", thinker.section("vision_config"))
 
 
-def _audio_tower(config: Section) -> Shapes:
-    name, width, inner = "thinker.audio_tower", config.number("d_model"), config.number("encoder_ffn_dim")
+def audio_tower(name: str, config: Section) -> Shapes:
+    """The audio encoder and the projections after it, under `name`."""
+    width, inner = config.number("d_model"), config.number("encoder_ffn_dim")
     for layer in range(config.number("encoder_layers")):
         base = f"{name}.layers.{layer}"
         for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
@@ -39,8 +40,9 @@ def _audio_tower(config: Section) -> Shapes:
     yield from linear(f"{name}.proj2", config.number("output_dim"), width, bias=True)
 
 
-def _visual(config: Section) -> Shapes:
-    name, width, inner = "thinker.visual", config.number("hidden_size"), config.number("intermediate_size")
+def visual(name: str, config: Section) -> Shapes:
+    """The vision encoder and its mergers, under `name`."""
+    width, inner = config.number("hidden_size"), config.number("intermediate_size")
     patch, channels = config.number("patch_size"), config.number("in_channels")
     kernel = (channels, config.number("temporal_patch_size"), patch, patch)
     yield f"{name}.patch_embed.proj.weight", (width, *kernel)
@@ -63,6 +65,9 @@ def _visual(config: Section) -> Shapes:
         yield from linear(f"{name}.{merger}.mlp.2", config.number("out_hidden_size"), merged, bias=True)
 
 
+AUDIO_TOWER = Part("audio tower", r"audio_tower\..+", "vLLM gives the audio tower no quantization config")
+VISUAL = Part("visual", r"visual\..+", "kernels refuse its 4304 wide MLP, and it is 1.5 % of the model")
+
 STAGE = Stage(
     name="thinker",
     prefix="thinker.",
@@ -82,8 +87,8 @@ STAGE = Stage(
         ),
         Part("lm_head", r"lm_head\.weight", "vLLM 0.32 and 0.33 build it without its prefix and cannot load it packed"),
         Part("embeddings", r"model\.embed_tokens\.weight", "a table look-up gains nothing from a packed matrix"),
-        Part("audio tower", r"audio_tower\..+", "vLLM gives the audio tower no quantization config"),
-        Part("visual", r"visual\..+", "kernels refuse its 4304 wide MLP, and it is 1.5 % of the model"),
+        AUDIO_TOWER,
+        VISUAL,
         Part("norms and biases", r".+", "vectors"),
     ),
     tensors=_tensors,

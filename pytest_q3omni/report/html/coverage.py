@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from pytest_q3omni.omni.naming import in_layer
 from pytest_q3omni.records import CalibrationRecord
-from pytest_q3omni.report.html.figures import Cell, HeatMap, Row, Scale, numbered, shortened
+from pytest_q3omni.report.html.figures import Cell, HeatMap, Row, Scale, clipped, numbered, shortened, within
 
 _STEPS = tuple(step * 10**power for power in range(9) for step in (1, 3))
 _SHADES = 6
+_MOST = 60  # rows of the table; the real model has two stacks and three modalities
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def coverage(record: CalibrationRecord) -> Coverage:
             modality = _modality(name, stack, layers, record.samples.get(name, 0))
             modalities.append(modality)
             maps.append(_map(modality, layers, scale))
-    return Coverage(modalities, maps)
+    return Coverage(modalities[:_MOST], within(maps))
 
 
 def _stacks(layers: Mapping[str, tuple[int, ...]]) -> dict[str, Layers]:
@@ -90,11 +91,12 @@ def _map(modality: Modality, layers: Layers, scale: Scale) -> HeatMap:
         title = f"layer {label}: {min(experts, default=0):,} to {max(experts, default=0):,} tokens"
         title += f"; none in {shortened(none)}" if none else ""
         rows.append(Row(label, cells + [None] * (widest - len(experts)), title))
+    name, stack = clipped(modality.name, 40), clipped(modality.stack, 80)
     summary = (
-        f"{modality.name} tokens for each expert of {modality.stack}: {modality.fewest:,} to {modality.most:,}; "
+        f"{name} tokens for each expert of {stack}: {modality.fewest:,} to {modality.most:,}; "
         f"{modality.uncovered_experts:,} of {modality.experts:,} have none"
     )
-    return HeatMap(f"{modality.name}, {modality.stack}", rows, numbered(widest), scale, summary)
+    return HeatMap(f"{name}, {stack}", rows, numbered(widest), scale, summary)
 
 
 def _scale(counts: Iterable[int]) -> Scale:

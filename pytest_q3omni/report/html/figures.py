@@ -10,13 +10,17 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _SMALL = 16
 """Up to so many columns a heat map is a table that shows its numbers."""
 _NAMED = 12
 """Rows whose crossed cells are named in words."""
+MOST_ROWS, MOST_COLUMNS = 128, 512
+"""What a heat map draws; the largest known models have 94 layers and 512 experts, a stranger's names any number."""
+_MOST_CELLS = 70_000
+"""What all maps of a section draw together: some 10 bytes each."""
 
 
 def size(count: int) -> str:
@@ -30,6 +34,14 @@ def number(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     return f"{value:.3g}" if abs(value) < 1e-4 or abs(value) >= 1e6 else f"{value:,.{_decimals(value)}f}"
+
+
+def clipped(text: str, most: int) -> str:
+    """The text; of a long one its begin and end, and how much is left out: names of strangers have any length."""
+    if len(text) <= most:
+        return text
+    begin, end = text[: most * 2 // 3], text[len(text) - most // 3 :]
+    return f"{begin} … {len(text) - len(begin) - len(end):,} characters … {end}"
 
 
 def _decimals(value: float) -> int:
@@ -57,11 +69,15 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value, its text in a table, and whether it is crossed: what must be seen without colour."""
+    """A value, its text in a table, and whether it is crossed: what must be seen without colour.
 
-    value: float
+    value: None where there is nothing to show but a cross. anchor: what a link to the cell is called; "" without one.
+    """
+
+    value: float | None
     text: str
     crossed: bool = False
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +100,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A picture with text around it; a table of numbers where it is small."""
+    """A picture with text around it; a table of numbers where it is small. note: what is left out of it."""
 
     caption: str
     rows: Sequence[Row]
     columns: Sequence[Column]
     scale: Scale
     summary: str
+    note: str = ""
 
     @property
     def small(self) -> bool:
@@ -112,7 +129,7 @@ class HeatMap:
     def _runs(self, row: Row) -> Iterable[tuple[str, int, int]]:
         start, x, last = 0, 0, ""
         for column, cell in zip(self.columns, row.cells, strict=True):
-            shade = "" if cell is None else self.scale.shade(cell.value)
+            shade = "" if cell is None else self.shade(cell)
             if shade != last:
                 if last:
                     yield last, start, x - start
@@ -140,12 +157,28 @@ class HeatMap:
             (row.label, [column.name for column, cell in zip(self.columns, row.cells, strict=True) if _crossed(cell)])
             for row in self.rows
         ]
-        rows = [(label, shortened(names)) for label, names in found if names]
-        rest = len(rows) - _NAMED
-        return rows if rest <= 0 else [*rows[:_NAMED], (f"and {rest} more", "see the picture")]
+        return [(label, shortened(ranges(names))) for label, names in found if names][:_NAMED]
+
+    @property
+    def unnamed(self) -> int:
+        """Rows with crossed cells beyond those that `named` has."""
+        return max(0, sum(any(map(_crossed, row.cells)) for row in self.rows) - _NAMED)
+
+    @property
+    def spots(self) -> list[tuple[str, int, int, int]]:
+        """(anchor, x, y, width) of the cells that links lead to."""
+        found = []
+        for y, row in enumerate(self.rows):
+            x = 0
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                if cell is not None and cell.anchor:
+                    found.append((cell.anchor, x, y, column.width))
+                x += column.width
+        return found
 
     def shade(self, cell: Cell) -> str:
-        return self.scale.shade(cell.value)
+        """The CSS class of a cell, "" where it has no value."""
+        return "" if cell.value is None else self.scale.shade(cell.value)
 
     @property
     def column_ticks(self) -> list[tuple[float, str]]:
@@ -164,6 +197,29 @@ class HeatMap:
         return [(100 * (y + 0.5) / len(self.rows), row.label) for y, row in enumerate(self.rows) if y % step == 0]
 
 
+def within(maps: Sequence[HeatMap]) -> list[HeatMap]:
+    """The maps as far as a page can hold them; each says what it leaves out, and the last one what follows it."""
+    shown: list[HeatMap] = []
+    cells = 0
+    for whole in maps:
+        drawn = _bounded(whole)
+        cells += len(drawn.rows) * len(drawn.columns)
+        if shown and cells > _MOST_CELLS:
+            rest = f"{len(maps) - len(shown):,} more maps like this are not drawn"
+            return [*shown[:-1], replace(shown[-1], note="; ".join(filter(None, (shown[-1].note, rest))))]
+        shown.append(drawn)
+    return shown
+
+
+def _bounded(whole: HeatMap) -> HeatMap:
+    rows, columns = len(whole.rows), len(whole.columns)
+    notes = [whole.note] if whole.note else []
+    notes += [f"the first {MOST_ROWS} of {rows:,} rows"] if rows > MOST_ROWS else []
+    notes += [f"the first {MOST_COLUMNS} of {columns:,} columns"] if columns > MOST_COLUMNS else []
+    kept = [replace(row, cells=row.cells[:MOST_COLUMNS]) for row in whole.rows[:MOST_ROWS]]
+    return replace(whole, rows=kept, columns=whole.columns[:MOST_COLUMNS], note="; ".join(notes))
+
+
 def _crossed(cell: Cell | None) -> bool:
     return cell is not None and cell.crossed
 
@@ -179,6 +235,17 @@ def _step(count: int, most: int) -> int:
     while count > most * step:
         step *= 2
     return step
+
+
+def ranges(names: Sequence[str]) -> list[str]:
+    """The names, with "3–7" for numbers that follow each other; two of them stay apart."""
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and name.isdecimal() and runs[-1][-1].isdecimal() and int(name) == int(runs[-1][-1]) + 1:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return [text for run in runs for text in ([f"{run[0]}–{run[-1]}"] if len(run) > 2 else run)]
 
 
 def shortened(names: Sequence[object], most: int = 20) -> str:

@@ -1,27 +1,44 @@
-"""Bits per parameter, layer by layer: a bar for each, and equal neighbours as one row of a table."""
+"""Sizes as tables: what was planned beside what is there, and layers of equal size as one row."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 from pytest_q3omni.omni.naming import in_layer
-from pytest_q3omni.records import StageSize
+from pytest_q3omni.records import Facts, Plan, StageSize
+
+_MOST = 160  # runs of layers; known models have some 20, a stranger's names any number
+_CLOSE = 1e-3  # a few scales and norms more or less
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One layer: its number, its name and its bits per parameter."""
+class Fact:
+    """A figure beside what was planned; planned is None where nobody says. unit: how to print both."""
 
-    number: int
     name: str
-    bits: float
+    unit: str
+    actual: float
+    planned: float | None
 
     @property
-    def height(self) -> float:
-        """Per cent of 16 bits; more than 16 (float32) fills the bar."""
-        return min(100.0, 100 * self.bits / 16)
+    def differs(self) -> bool:
+        """By more than a few scales and norms."""
+        return self.planned is not None and abs(self.actual - self.planned) > _CLOSE * max(self.planned, _CLOSE)
+
+
+def compared(facts: Facts, plan: Plan | None) -> list[Fact]:
+    """The checkpoint's figures beside those that its own config plans, or that the plan does which made it."""
+    ratio = facts.planned_compression_ratio
+    rows = [
+        Fact("parameters", "count", facts.parameters, None if plan is None else plan.parameters),
+        Fact("tensor bytes", "count", facts.tensor_bytes, None if plan is None else plan.tensor_bytes),
+        Fact("bits per parameter", "bits", facts.bits_per_parameter, 16 / ratio if ratio else None),  # of BF16
+        Fact("compression ratio", "ratio", facts.compression_ratio, ratio or None),
+        Fact("in NVFP4", "share", facts.quantized_fraction, facts.planned_quantized_fraction if ratio else None),
+    ]
+    return [*rows, Fact("in FP8", "share", facts.fp8_fraction, None)] if facts.fp8_fraction else rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +52,25 @@ class Run:
 
     @property
     def bits(self) -> float:
-        return _bits(self.size)
+        return bits(self.size)
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
-    """stacks: layers of one kind -> their bars. runs: all of the checkpoint."""
+class Runs:
+    """shown: of all runs the first ones, in the order of the model. left_out: how many follow."""
 
-    stacks: Mapping[str, list[Bar]] = field(default_factory=dict)
-    runs: list[Run] = field(default_factory=list)
+    shown: list[Run]
+    left_out: int
 
 
-def layers(sizes: Mapping[str, StageSize]) -> Layers | None:
-    """Pictures and table of `Facts.layers`; None where it has none."""
-    if not sizes:
-        return None
-    stacks: dict[str, list[Bar]] = {}
+def runs(sizes: Mapping[str, StageSize]) -> Runs:
+    """The table of `Facts.layers`."""
     rows: list[tuple[str, int | None, StageSize]] = []
     for name, size in sizes.items():
         found = in_layer(name)
-        if found is None:
-            rows.append((name, None, size))
-        else:
-            rows.append((found.stack, found.number, size))
-            stacks.setdefault(found.stack, []).append(Bar(found.number, name, _bits(size)))
-    return Layers(stacks, list(_runs(rows)))
+        rows.append((name, None, size) if found is None else (found.stack, found.number, size))
+    found_runs = list(_runs(rows))
+    return Runs(found_runs[:_MOST], max(0, len(found_runs) - _MOST))
 
 
 def _runs(rows: Iterable[tuple[str, int | None, StageSize]]) -> Iterable[Run]:
@@ -76,5 +87,6 @@ def _same(place: int, row: tuple[str, int | None, StageSize]) -> tuple[str, Stag
     return stack, size, place if number is None else number - place
 
 
-def _bits(size: StageSize) -> float:
+def bits(size: StageSize) -> float:
+    """Bits per parameter, 0 where there is none."""
     return 8 * size.tensor_bytes / size.parameters if size.parameters else 0.0

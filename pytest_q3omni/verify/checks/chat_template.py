@@ -24,6 +24,8 @@ _FIX = "copy chat_template.json (or .jinja) and tokenizer_config.json from the o
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
+    if not subject.omni:
+        return  # which `tokenizer` says
     templates = Companions(subject.checkpoint.path).templates()
     if not templates:
         source = None if subject.source is None else Companions(subject.source.path).templates()

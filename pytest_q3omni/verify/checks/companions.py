@@ -5,12 +5,14 @@ A processor with another `longest_edge` or sampling rate changes what the model 
 warning; a value that changed is an error. vocab.json, merges.txt and the like may be missing beside a tokenizer.json,
 which holds them, and it beside both. A `processor_config.json` overrides `preprocessor_config.json` in transformers 5,
 so where only one side has it, what takes effect is compared. Files that no loader reads (ModelScope's
-`configuration.json`, a `trainer_state.json`) are nobody's loss and not looked at.
+`configuration.json`, a `trainer_state.json`) are nobody's loss and not looked at. Without a source the processor must
+at least cut patches and mel bins as the towers take them, and generation stop at a token that there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pytest_q3omni.verify.checks._protocol import Check, Fault
@@ -28,6 +30,7 @@ from pytest_q3omni.verify.companions import (
     VIDEO_PROCESSOR,
     VOCAB,
     Companions,
+    vocabulary,
 )
 from pytest_q3omni.verify.subject import Subject
 
@@ -53,6 +56,41 @@ _LISTED = ("additional_special_tokens", "extra_special_tokens")  # and for the l
 
 def _find(subject: Subject) -> Iterator[Fault]:
     here = Companions(subject.checkpoint.path)
+    yield from _with_source(subject, here)
+    for name in (*PROCESSORS, VIDEO_PROCESSOR, GENERATION):
+        if here.json(name) is None and name in here.unreadable and subject.sound(name):
+            yield Fault(name, here.unreadable[name].found, "a readable JSON file", f"copy {name} from the original")
+    yield from _geometry(subject, here)
+    yield from _stop_tokens(subject, here)
+
+
+def _geometry(subject: Subject, here: Companions) -> Iterator[Fault]:
+    """Faults where the processor cuts pictures and sound otherwise than the towers take them."""
+    place = PROCESSORS[1] if here.has(PROCESSORS[1]) else PROCESSORS[0]
+    thinker = subject.checkpoint.config.get("thinker_config", subject.checkpoint.config)
+    for section, key, tower, field in _GEOMETRY:
+        part = thinker.get(tower) if isinstance(thinker, Mapping) else None
+        wanted = part.get(field) if isinstance(part, Mapping) else None
+        found = here.processor(section).get(key)
+        if type(wanted) is int and type(found) is int and found != wanted and subject.sound(place):
+            expected = f"{wanted}, as {tower}.{field} says"
+            yield Fault(place, f"{section}.{key} is {found}", expected, f"copy {place} from the original model")
+
+
+def _stop_tokens(subject: Subject, here: Companions) -> Iterator[Fault]:
+    """A fault where the model is to stop at a token that it cannot write."""
+    size, told = vocabulary(subject.checkpoint.config), (here.json(GENERATION) or {}).get("eos_token_id")
+    tokens = [token for token in (told if isinstance(told, list) else [told]) if type(token) is int]
+    beyond = [token for token in tokens if size is not None and not 0 <= token < size]
+    if beyond and subject.sound(GENERATION):
+        found = f"eos_token_id {beyond[0]}, and the vocabulary has {size:,}"
+        yield Fault(GENERATION, found, "a token of the vocabulary", f"copy {GENERATION} from the original model")
+
+
+def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
+    """What is missing or changed; without a source, what no model can do without."""
+    if subject.source is None and not subject.omni:
+        return
     if subject.source is None:
         if not any(map(here.has, PROCESSORS)):
             yield Fault(
@@ -92,11 +130,10 @@ def _effective(here: Companions, there: Companions) -> Iterator[Fault]:
     """One fault for each part of the processor that reads another value than the source's does."""
     place = PROCESSORS[1] if here.has(PROCESSORS[1]) else PROCESSORS[0]
     for section in SECTIONS:
-        found = _differences(here.processor(section), there.processor(section), "")
-        changed = [each for each in found if each[1] is not _NOTHING and each[2] is not _NOTHING]
-        if changed:
-            key, mine, theirs = changed[0]
-            more = f" and {len(changed) - 1} more fields" if len(changed) > 1 else ""
+        count, first = _changed(here.processor(section), there.processor(section))
+        if first is not None:
+            key, mine, theirs = first
+            more = f" and {count - 1} more fields" if count > 1 else ""
             fix = f"remove {PROCESSORS[1]} and copy the processor's files from the source"
             yield Fault(
                 place, f"{section}.{key} takes effect as {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix
@@ -131,22 +168,38 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
         return
     if name == TOKENIZER_CONFIG:
         left, right = _special_tokens(left), _special_tokens(right)
-    differences = list(_differences(left, right, ""))
-    changed = [found for found in differences if found[1] is not _NOTHING and found[2] is not _NOTHING]
-    only = [place for place, mine, theirs in differences if mine is _NOTHING or theirs is _NOTHING]
-    if changed:
-        place, mine, theirs = changed[0]
-        more = f" and {len(changed) - 1} more fields" if len(changed) > 1 else ""
+    count, first = _changed(left, right)
+    if first is not None:
+        place, mine, theirs = first
+        more = f" and {count - 1} more fields" if count > 1 else ""
         yield Fault(name, f"{place} is {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix)
-    elif only:
-        found = f"{len(only)} keys differ from the source's: {', '.join(only[:5])}"
+        return
+    only = (place for place, *_ in _differences(left, right, ""))
+    told = list(islice(only, 5))
+    if told:
+        found = f"{len(told) + sum(1 for _ in only)} keys differ from the source's: {', '.join(told)}"
         yield Fault(name, found, "the source's keys", fix, "warning")
 
 
+_GEOMETRY = (
+    ("image_processor", "patch_size", "vision_config", "patch_size"),
+    ("image_processor", "temporal_patch_size", "vision_config", "temporal_patch_size"),
+    ("image_processor", "merge_size", "vision_config", "spatial_merge_size"),
+    ("feature_extractor", "feature_size", "audio_config", "num_mel_bins"),
+)
+"""Section and key of the processor, config and field that must agree with it."""
 _NOTHING = object()
+_Difference = tuple[str, Any, Any]
 
 
-def _differences(here: Mapping[str, Any], there: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def _changed(here: Mapping[str, Any], there: Mapping[str, Any]) -> tuple[int, _Difference | None]:
+    """(how many fields that both have differ, the first of them). Counted, not kept: a stranger's file has millions."""
+    both = (each for each in _differences(here, there, "") if each[1] is not _NOTHING and each[2] is not _NOTHING)
+    first = next(both, None)
+    return (0, None) if first is None else (1 + sum(1 for _ in both), first)
+
+
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any], prefix: str) -> Iterator[_Difference]:
     for key in sorted((here.keys() | there.keys()) - _VOLATILE):
         left, right = here.get(key, _NOTHING), there.get(key, _NOTHING)
         if isinstance(left, Mapping) and isinstance(right, Mapping):

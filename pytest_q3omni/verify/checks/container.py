@@ -16,6 +16,7 @@ from pytest_q3omni.omni.checkpoint import INDEX, SINGLE
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.subject import Subject
 
+_FEW = 5  # tensors stored twice that are named one by one; more of them are a file too many
 _EXPECTED = {
     "file": "a whole, readable file",
     "checkpoint": "a checkpoint that lies whole in its directory, each tensor once",
@@ -28,14 +29,40 @@ def _find(subject: Subject) -> Iterator[Fault]:
     listed: dict[str, list[str]] = defaultdict(list)
     for tensor, file in (checkpoint.index or {}).items():
         listed[file].append(tensor)
+    twice = [problem for problem in checkpoint.problems if problem.where in checkpoint.entries]
+    yield from _copies(subject, twice) if len(twice) > _FEW else (_fault(problem, problem.where) for problem in twice)
+    yield from _links(subject)
     for problem in checkpoint.problems:
         if problem.where in checkpoint.entries:
-            yield _fault(problem, problem.where)
             continue
         name = _relative(problem.where, checkpoint.path)
         damaged.add(name)
         yield _fault(problem, name, listed.get(name, ()))
     subject.partial = checkpoint.index is None and bool(damaged - {INDEX})
+
+
+def _copies(subject: Subject, problems: Sequence[CheckpointError]) -> Iterator[Fault]:
+    """One fault for each pair of files that hold the same tensors; it names the one that the index does not know."""
+    listed = set((subject.checkpoint.index or {}).values())
+    pairs: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        pairs[problem.found].append(problem.where)
+    for told, names in pairs.items():
+        files = told.removeprefix("stored in ").split(" and in ")
+        surplus = next((file for file in files if file not in listed), files[-1])
+        found = f"{len(names):,} tensors are {told}, first {min(names)}"
+        yield Fault(surplus, found, _EXPECTED["checkpoint"], f"delete {surplus}, or the other", blames=tuple(names))
+
+
+def _links(subject: Subject) -> Iterator[Fault]:
+    """Companions that are links out of the checkpoint; a report on their contents would carry them outside."""
+    checkpoint = subject.checkpoint
+    for name in checkpoint.names() if checkpoint.holds_weights else ():
+        file = checkpoint.path / name
+        if file.is_symlink() and not name.endswith(".safetensors") and file.is_file():
+            fault = checkpoint.storage.fault(file)
+            if fault is not None:
+                yield _fault(fault, name)
 
 
 def _relative(where: str, path: Path) -> str:

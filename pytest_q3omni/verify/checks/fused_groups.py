@@ -11,15 +11,15 @@ from collections.abc import Iterator
 
 from pytest_q3omni.omni.naming import experts_module, fused_group
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.subject import Subject, is_linear
+from pytest_q3omni.verify.subject import Form, Subject
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
     units: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for tensor in subject.implied.values():
-        module = tensor.name.removesuffix(".weight")
-        if is_linear(tensor) and module not in subject.broken and subject.form(tensor) in ("packed", "plain"):
-            units[experts_module(module) or fused_group(module)][_storage(subject, module)].append(tensor.name)
+    for module, weight, form in subject.linears:
+        if form != "absent" and module not in subject.broken:
+            unit = experts_module(module) or fused_group(module)
+            units[unit][_storage(subject, module, form)].append(subject.place(weight))
     for unit, stored in units.items():
         if len(stored) > 1:
             rare = min(stored, key=lambda form: len(stored[form]))
@@ -33,9 +33,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
             )
 
 
-def _storage(subject: Subject, module: str) -> str:
-    packed = subject.packed.get(module)
-    return "BF16" if packed is None else f"NVFP4 {subject.numerics(packed).upper()}"
+def _storage(subject: Subject, module: str, form: Form) -> str:
+    if form == "fp8":
+        return "FP8" if subject.fp8[module].input_scale else "FP8 with dynamic inputs"
+    return f"NVFP4 {subject.numerics(subject.packed[module]).upper()}" if form == "packed" else "BF16"
 
 
 CHECK = Check("fused-groups", "consistent", __doc__, _find, after=("stage-policy",))

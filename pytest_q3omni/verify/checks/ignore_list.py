@@ -58,8 +58,7 @@ def _others(subject: Subject, claim: Claim) -> Claim:
 
 def _missing(subject: Subject, claim: Claim) -> Iterator[Fault]:
     """Families of unquantized thinker Linears that the list of a by-layer declaration does not name."""
-    linears = (name.removesuffix(".weight") for name, tensor in subject.implied.items() if is_linear(tensor))
-    unlisted = (module for module in linears if module not in subject.packed and not claim.ignores(module))
+    unlisted = (x.module for x in subject.linears if x.form != "packed" and not claim.ignores(x.module))
     families = Counter(part.name for stage, part in map(part_of, unlisted) if stage == "thinker" and part is not None)
     for family, count in families.items():
         if family not in _LISTED:

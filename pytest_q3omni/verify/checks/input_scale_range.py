@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
@@ -65,17 +66,20 @@ def _sites(subject: Subject) -> Iterator[_Site]:
     them."""
     readers: dict[tuple[str, float], list[Packed]] = defaultdict(list)
     for packed in subject.sound_packed():
-        scale = subject.scalar(packed.input_scale)
+        scale = subject.input_scale(packed)
         if scale is not None and subject.numerics(packed) == "w4a4" and layer_of(packed.module):
             readers[input_site(packed.module), scale * SCALE_DIVISOR].append(packed)
     recorded = {} if subject.record is None else subject.record.input_amax
     activations = Activations(subject)
+    left = activations.prefetch(chain.from_iterable(sampled(modules, _SAMPLE) for modules in readers.values()))
+    if left:
+        subject.note("consistent", f"ranges of inputs that need {left:,} more block scales are not known")
     for (name, amax), modules in readers.items():
         if name in recorded and not math.isclose(recorded[name], amax, rel_tol=1e-6):
             continue
         found = activations.widest(sampled(modules, _SAMPLE))
         if found is not None and _possible(_Site(name, amax, found, modules)):
-            found = activations.widest(modules)
+            found = None if activations.prefetch(modules) else activations.widest(modules)
         if found is not None:
             yield _Site(name, amax, found, modules)
 

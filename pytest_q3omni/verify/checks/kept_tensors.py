@@ -7,12 +7,13 @@ nobody hears before the first audio.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.records import TensorInfo
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.comparison import Buffers
+from pytest_q3omni.verify.comparison import Buffers, in_order
 from pytest_q3omni.verify.reading import LIMIT
 from pytest_q3omni.verify.subject import Subject
 
@@ -28,9 +29,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
     kept = [tensor for tensor in subject.implied.values() if _comparable(subject, tensor)]
     total, done, identical = sum(map(nbytes, kept)), 0, 0
     buffers = Buffers()
+    compared = in_order(lambda part: _differences(subject, *part, buffers), chain.from_iterable(map(_parts, kept)))
     for tensor in kept:
         subject.progress("compare unpacked tensors", done, total)
-        fault = _compare(subject, tensor, buffers)
+        fault = _fault(tensor, list(islice(compared, len(_parts(tensor)))))
         done += nbytes(tensor)
         identical += fault is None
         if fault is not None:
@@ -51,28 +53,49 @@ def _comparable(subject: Subject, tensor: TensorInfo) -> bool:
     return here.info == there.info and subject.expected.get(tensor.name) is tensor
 
 
-def _compare(subject: Subject, tensor: TensorInfo, buffers: Buffers) -> Fault | None:
-    """A fault where the bytes differ; read in parts, so that an embedding costs no memory."""
+class _Differences(NamedTuple):
+    """Values of a part that differ: how many, the first one's place in the tensor; whether both sides have the same
+    values in some order."""
+
+    number: int
+    first: int
+    alike: bool
+
+
+def _parts(tensor: TensorInfo) -> list[tuple[TensorInfo, int]]:
+    """A tensor in parts of `LIMIT` bytes, by their first byte, so that an embedding costs no memory."""
+    return [(tensor, start) for start in range(0, nbytes(tensor), LIMIT)]
+
+
+def _differences(subject: Subject, tensor: TensorInfo, start: int, buffers: Buffers) -> _Differences | None:
+    """What differs in one part; None where nothing does."""
     import numpy as np
 
     assert subject.source is not None
-    size = nbytes(tensor)
-    differing, first, alike = 0, -1, True
-    for start in range(0, size, LIMIT):
-        stop = min(size, start + LIMIT)
-        mine = subject.checkpoint.read(tensor.name, buffers.get("mine", stop - start), start=start, stop=stop)
-        theirs = subject.source.read(tensor.name, buffers.get("theirs", stop - start), start=start, stop=stop)
-        if not np.array_equal(mine, theirs):
-            changed = np.flatnonzero(_values(mine, tensor) != _values(theirs, tensor))
-            width = _width(tensor)
-            first = start // width + int(changed[0]) if first < 0 else first
-            differing += len(changed)
-            alike = alike and np.array_equal(np.sort(_values(mine, tensor)), np.sort(_values(theirs, tensor)))
-    if not differing:
+    stop = min(nbytes(tensor), start + LIMIT)
+    mine = subject.checkpoint.read(tensor.name, buffers.get("mine", stop - start), start=start, stop=stop)
+    theirs = subject.source.read(tensor.name, buffers.get("theirs", stop - start), start=start, stop=stop)
+    words = len(mine) // 8 * 8  # eight bytes at a time, and the few that are left
+    same = np.array_equal(mine[:words].view(np.uint64), theirs[:words].view(np.uint64))
+    if same and np.array_equal(mine[words:], theirs[words:]):
         return None
+    mine, theirs = _values(mine, tensor), _values(theirs, tensor)
+    changed = np.flatnonzero(mine != theirs)
+    alike = np.array_equal(np.sort(mine), np.sort(theirs))
+    return _Differences(len(changed), start // _width(tensor) + int(changed[0]), alike)
+
+
+def _fault(tensor: TensorInfo, parts: list[_Differences | None]) -> Fault | None:
+    """A fault where a part differs."""
+    import numpy as np
+
+    size, found = nbytes(tensor), [part for part in parts if part is not None]
+    if not found:
+        return None
+    differing, first = sum(part.number for part in found), found[0].first
     count = size // _width(tensor)
     place = [int(index) for index in np.unravel_index(first, tensor.shape)] if tensor.shape else []
-    note = "; the same values in another order" if alike and size <= LIMIT else ""
+    note = "; the same values in another order" if found[0].alike and size <= LIMIT else ""
     return Fault(
         tensor.name,
         f"{differing:,} of {count:,} values differ from the source, first at {place}{note}",

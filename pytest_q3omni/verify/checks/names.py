@@ -8,13 +8,13 @@ take 1 for them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from pytest_q3omni.omni.naming import is_fused_expert_file
 from pytest_q3omni.omni.stages import stage_of
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
 from pytest_q3omni.verify.claim import parents
-from pytest_q3omni.verify.subject import Subject
+from pytest_q3omni.verify.subject import Subject, is_linear
 
 _KV = (".k_scale", ".v_scale")
 _EXPECTED, _REMOVE = "only tensors that the config implies", "take it out, or correct config.json"
@@ -28,6 +28,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         place, found = f"{CONFIG_JSON}.quantization_config", "declares a quantized KV cache, and no scale is stored"
         fix = "remove the KV cache's declaration, or calibrate its scales"
         yield Fault(place, found, "k_scale and v_scale tensors", fix, "warning")
+    yield from _packed_tables(subject)
     missing = [] if subject.partial else [name for name in subject.expected if _absent(subject, name)]
     unexpected = [name for name in subject.entries if _unexpected(subject, name)]
     thinker = [name for name in missing if name.startswith("thinker.")]
@@ -40,6 +41,21 @@ def _find(subject: Subject) -> Iterator[Fault]:
         yield from _surplus(subject, unexpected)
 
 
+def _packed_tables(subject: Subject) -> Iterator[Fault]:
+    """Embedding tables that are packed: llm-compressor's `model_free_ptq` does so, unless they are ignored."""
+    ends = subject.suffixes
+    for tensor in subject.implied.values():
+        module = tensor.name.removesuffix(".weight")
+        if len(tensor.shape) == 2 and not is_linear(tensor) and f"{module}.{ends.block_scale}" in subject.entries:
+            yield Fault(
+                f"{module}.{ends.codes}",
+                "an embedding table is packed; it is looked up, not multiplied, and no engine unpacks it",
+                f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}",
+                "put the source's table back, and name it in the ignore list",
+                blames=(tensor.name, *(f"{module}.{end}" for end in ends)),
+            )
+
+
 def _absent(subject: Subject, name: str) -> bool:
     return name not in subject.entries and subject.sound(name)
 
@@ -49,14 +65,19 @@ def _unexpected(subject: Subject, name: str) -> bool:
         return False
     packed = subject.packed.get(subject.module_of(name))
     optional = packed is not None and name == packed.input_scale  # legal beside weight-only numerics, and unused
-    return not (optional or (name.endswith(_KV) and _declares_kv(subject)))
+    return not (optional or (name.endswith(_KV) and _in_attention(subject, name)))
+
+
+def _in_attention(subject: Subject, name: str) -> bool:
+    """True for `self_attn.k_scale` and `self_attn.k_proj.k_scale` (and the values'), which `kv-cache-scales` judges."""
+    module, _, end = name.rpartition(".")
+    projection = f"{end[0]}_proj"
+    attention = module.removesuffix(f".{projection}")
+    return f"{attention}.{projection}.weight" in subject.implied
 
 
 def _declares_kv(subject: Subject) -> bool:
-    block = subject.block or {}
-    inner = block.get("quantization")
-    places = [block, inner] if isinstance(inner, dict) else [block]
-    return any(place.get("kv_cache_scheme") or place.get("kv_cache_quant_algo") for place in places)
+    return subject.claim is not None and subject.claim.declared.kv_cache
 
 
 def _without_prefix(renamed: list[str], blamed: Iterable[str]) -> Fault:
@@ -96,7 +117,7 @@ def _missing(subject: Subject, missing: list[str]) -> Iterator[Fault]:
 def _wanted(subject: Subject, name: str) -> str:
     """What should be there; where nothing of a packed module is, the module."""
     expected, module = subject.expected[name], subject.module_of(name)
-    declared = None if subject.claim is None or module in subject.packed else subject.claim.numerics(module)
+    declared = None if subject.claim is None or module in subject.packed else subject.claim.scheme(module)
     if declared is None:
         return f"{expected.dtype} {list(expected.shape)}"
     return f"a weight {list(expected.shape)}, packed and with its scales (declared {declared.upper()})"
@@ -112,7 +133,7 @@ def _surplus(subject: Subject, names: list[str]) -> Iterator[Fault]:
     known = {parent for name in subject.expected for parent in parents(name)}
     families: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        families[[parent for parent in parents(name) if parent not in known][-1]].append(name)
+        families[_unknown_family(name, known)].append(name)
     for family, members in families.items():
         if len(members) == 1 or "." not in family or subject.module_of(members[0]) == family:
             yield from map(_unknown, members)
@@ -124,6 +145,14 @@ def _surplus(subject: Subject, names: list[str]) -> Iterator[Fault]:
                 _REMOVE,
                 blames=tuple(members),
             )
+
+
+def _unknown_family(name: str, known: Container[str]) -> str:
+    """The first part of a name, read from its beginning, that no tensor of the model lies in."""
+    end = name.find(".")
+    while end >= 0 and name[:end] in known:
+        end = name.find(".", end + 1)
+    return name if end < 0 else name[:end]
 
 
 def _unknown(name: str) -> Fault:

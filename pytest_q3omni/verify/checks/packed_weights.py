@@ -12,13 +12,23 @@ mantissa bit, two experts exchanged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from pytest_q3omni.derive.weights import group_scale
 from pytest_q3omni.errors import FormatError
+from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.comparison import NOISE, Buffers, comparable, source_weight, stored_values
+from pytest_q3omni.verify.comparison import (
+    NOISE,
+    Buffers,
+    comparable,
+    in_order,
+    rederived,
+    source_weight,
+    stored_values,
+)
 from pytest_q3omni.verify.diagnosis import far_codes, likely_cause
 from pytest_q3omni.verify.subject import Packed, Subject
 
@@ -26,8 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import BlockErrors
-    from pytest_q3omni.nvfp4.codec import Packed as Values
-    from pytest_q3omni.verify.comparison import Weight
+    from pytest_q3omni.nvfp4.rederive import Rederived
 
 _SLACK = 1.01
 """Over the bound. Our own rules need none; a writer that divides in BF16 (2^-8 = 0.4 %) does."""
@@ -46,10 +55,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
     total, done, exact, told = sum(map(len, groups)), 0, 0, 0
     other: list[Packed] = []
     buffers = Buffers()
+    compared = in_order(lambda packed: rederived(subject, packed, buffers), chain.from_iterable(groups))
     for group in groups:
         subject.progress("compare packed weights", done, total)
+        results = list(islice(compared, len(group)))
         try:
-            scale = _group_scale(subject, group, buffers)
+            largest = _largest(source, group, results, buffers)
         except FormatError as error:
             yield Fault(
                 error.where or group[0].codes,
@@ -59,16 +70,15 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 blames=tuple(packed.module for packed in group),
             )
             continue
-        for packed in group:
+        for packed, result in zip(group, results, strict=True):
             done += 1
-            weight, values = source_weight(source, packed, buffers), stored_values(subject, packed, buffers)
-            same, errors = _judge(weight, values, scale, buffers)
+            result, same = _by_rule(subject, packed, result, largest, buffers)
+            errors = result.errors
             subject.tensor_errors[packed.codes] = errors.relative, errors.worst
             exact += same
-            if errors.worst_share > _SLACK:
+            if errors.worst_share > _SLACK and not same:
                 told += 1
-                cause = likely_cause(subject, packed, weight, values) if told <= _CAUSES else ""
-                yield _fault(packed, errors, cause)
+                yield _fault(packed, errors, _cause(subject, packed, buffers) if told <= _CAUSES else "")
             elif not same:
                 other.append(packed)
     yield from _not_nearest(subject, other, exact, total)
@@ -76,35 +86,50 @@ def _find(subject: Subject) -> Iterator[Fault]:
     _note(subject, exact, total, left)
 
 
-def _group_scale(subject: Subject, group: tuple[Packed, ...], buffers: Buffers) -> np.float32:
-    """The global scale that packing gives the group, from the largest weight of all members.
+def _largest(source: Checkpoint, group: tuple[Packed, ...], results: list[Rederived], buffers: Buffers) -> np.float32:
+    """The largest magnitude of the weights of all members, which the global scale comes from.
 
-    Our packer refuses a group of zeros. Others do not, and their zeros may be compared: with any scale, they are exact.
+    Raises:
+        FormatError: a source that holds NaN or Inf, and where.
     """
     import numpy as np
 
     from pytest_q3omni.nvfp4.codec import amax
 
-    source = subject.source
-    assert source is not None
-    largest = max(float(amax(source_weight(source, packed, buffers), where=packed.module)) for packed in group)
-    return group_scale(largest, group) if largest else np.float32(1)
+    largest = max(result.amax for result in results)
+    if not largest < math.inf:
+        largest = max(float(amax(source_weight(source, packed, buffers), where=packed.module)) for packed in group)
+    return np.float32(largest)
 
 
-def _judge(weight: Weight, values: Values, scale: np.float32, buffers: Buffers) -> tuple[bool, BlockErrors]:
-    """(exactly what packing gives, errors)."""
+def _by_rule(
+    subject: Subject, packed: Packed, result: Rederived, largest: np.float32, buffers: Buffers
+) -> tuple[Rederived, bool]:
+    """The comparison by the rule of the packer whose global scale is stored, and whether it gives the same bytes.
+
+    The first comparison guessed the rule from the stored scale alone; where it is off, the others are tried.
+    """
     import numpy as np
 
-    from pytest_q3omni.nvfp4.codec import block_errors, pack_into
+    from pytest_q3omni.nvfp4.rules import likely_rule, rules
 
-    errors = block_errors(weight, values)
-    if values.global_scale != scale or not errors.worst_share <= 1:
-        return False, errors
-    codes = buffers.get("own codes", values.codes.size).reshape(values.codes.shape)
-    scales = buffers.get("own scales", values.block_scale.size).reshape(values.block_scale.shape)
-    pack_into(weight, scale, codes, scales)
-    same = np.array_equal(codes, values.codes) and np.array_equal(scales, values.block_scale.view(np.uint8))
-    return same, errors
+    stored, inverted = np.float32(subject.scalar(packed.global_scale) or 0), subject.layout.inverted
+    guess = likely_rule(stored, inverted=inverted)
+    for rule in rules(inverted=inverted):
+        parameter = rule.parameter(largest)
+        if rule.stored(parameter) != stored:
+            continue
+        guessed = rule is guess and rule.likely(stored) == parameter
+        again = result if guessed else rederived(subject, packed, buffers, rule, parameter)
+        if not again.differing:
+            return again, True
+    return result, False
+
+
+def _cause(subject: Subject, packed: Packed, buffers: Buffers) -> str:
+    assert subject.source is not None
+    weight, values = source_weight(subject.source, packed, buffers), stored_values(subject, packed, buffers)
+    return likely_cause(subject, packed, weight, values)
 
 
 def _fault(packed: Packed, errors: BlockErrors, cause: str) -> Fault:

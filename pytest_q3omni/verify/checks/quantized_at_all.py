@@ -17,12 +17,17 @@ _TRACES = ("_amax", "_quantizer")
 
 def _find(subject: Subject) -> Iterator[Fault]:
     codes, block_scale = subject.suffixes[:2]
+    fp8 = {name for stored in subject.fp8.values() if _is_declared(subject, stored.module) for name in stored}
     ends = tuple({f".{codes}", f".{block_scale}"})
-    if not subject.entries or any(_packed(name, subject, ends) for name in subject.entries):
+    if not subject.entries or any(_packed(name, subject, ends) for name in subject.entries.keys() - fp8):
         return
+    lost = (subject.checkpoint.index or {}).keys() - subject.entries.keys()
+    if any(name.endswith(f".{block_scale}") for name in lost):
+        return  # in a shard that cannot be read
     total = sum(nbytes(entry.info) for entry in subject.entries.values())
     traces = [name for name in subject.entries if any(trace in name for trace in _TRACES)]
     found = f"none of {len(subject.entries):,} tensors is packed: {total:,} bytes"
+    found += f"; {len(subject.fp8):,} Linears are FP8" if subject.fp8 else ""
     if traces:
         found += f"; {traces[0]} is left of a fake-quantized export"
     yield Fault(
@@ -34,11 +39,16 @@ def _find(subject: Subject) -> Iterator[Fault]:
     )
 
 
+def _is_declared(subject: Subject, module: str) -> bool:
+    """True where FP8 is what the config says: else it is a layer under a wrong label, which another check names."""
+    return subject.claim is not None and subject.claim.scheme(module) in ("fp8", "fp8_dynamic")
+
+
 def _declared(subject: Subject) -> Iterator[str]:
     """The layers that would be reported one by one as declared and not packed."""
     claim = subject.claim
     if claim is not None and claim.usable:
-        yield from (name for name in subject.implied if claim.numerics(name.removesuffix(".weight")) is not None)
+        yield from (name for name in subject.implied if claim.scheme(name.removesuffix(".weight")) is not None)
 
 
 def _packed(name: str, subject: Subject, ends: tuple[str, ...]) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_q3omni.omni.naming import SortedNames
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
 from pytest_q3omni.verify.claim import parents
-from pytest_q3omni.verify.subject import Subject, is_linear
+from pytest_q3omni.verify.subject import Subject
 
 _PLACE = f"{CONFIG_JSON}.quantization_config.quantized_layers"
 _PREFIXES = ("thinker.", "talker.", "thinker.model.", "talker.model.")
@@ -19,15 +20,15 @@ _PREFIXES = ("thinker.", "talker.", "thinker.model.", "talker.model.")
 def _find(subject: Subject) -> Iterator[Fault]:
     if subject.claim is None or not subject.implied:
         return
-    modules = [name.removesuffix(".weight") for name, tensor in subject.implied.items() if is_linear(tensor)]
-    known = {parent for module in modules for parent in parents(module)}
+    modules = [linear.module for linear in subject.linears]
+    known, by_name = {parent for module in modules for parent in parents(module)}, SortedNames(modules)
     for name in subject.claim.declared.modules:
-        stored = any(tensor.startswith(f"{name}.") for tensor in subject.entries) if name not in known else False
+        stored = name not in known and subject.sorted_entries.within(name)
         if name in known or stored or not subject.sound(f"{_PLACE}.{name}"):
             continue  # stored, but not of this config: then it is the config that is wrong
         meant = next((prefix + name for prefix in _PREFIXES if prefix + name in known), None)
         fix = f"write '{meant}'" if meant else "correct the name, or take it out"
-        blamed = tuple(module for module in modules if meant and (module == meant or module.startswith(f"{meant}.")))
+        blamed = () if meant is None else (meant, *by_name.within(meant))
         yield Fault(
             f"{_PLACE}.{name}",
             "no layer of this model has that name",

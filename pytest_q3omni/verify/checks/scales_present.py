@@ -26,14 +26,20 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 found = f"missing, though {packed.codes} is packed; vLLM loads it as {consequence}"
                 yield Fault(name, found, expected, fix)
                 break
+    for fp8 in subject.fp8.values():
+        for name in (fp8.weight_scale, fp8.input_scale):
+            if name and subject.sound(fp8.module) and name not in subject.entries:
+                found, expected = f"missing, though {fp8.weight} is FP8", "a positive scale beside the weight"
+                yield Fault(name, found, expected, "quantize this module again")
+                break
 
 
 def _wanted(subject: Subject, packed: Packed) -> Iterator[tuple[str, str, str]]:
     out, inner = packed.shape
     yield packed.block_scale, f"F8_E4M3 [{out}, {inner // 16}]", "pack this module again"
-    yield packed.global_scale, "F32 []", "pack this module again"
+    yield packed.global_scale, "one F32", "pack this module again"
     if subject.numerics(packed) == "w4a4":
-        yield packed.input_scale, "F32 [], since the module is declared W4A4", _CALIBRATE
+        yield packed.input_scale, "one F32, since the module is declared W4A4", _CALIBRATE
 
 
 CHECK = Check("scales-present", "consistent", __doc__, _find, after=("fused-groups",))

@@ -27,8 +27,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
             groups[fused_group(packed.module)][packed.input_scale] = value
             if experts_module(packed.module):
                 layers[input_site(packed.module)][packed.input_scale] = value
+    shared = {layer: _usual(values) for layer, values in layers.items()}
     for group, values in groups.items():
-        usual = _usual(values)
+        usual = shared.get(input_site(group.replace("gate_up_proj", "gate_proj")), 0.0)
+        usual = usual if usual in values.values() else _usual(values)
         odd = [name for name, value in values.items() if value != usual]
         if odd:
             told = ", ".join(f"{name.split('.')[-2]} {value:.6g}" for name, value in values.items())

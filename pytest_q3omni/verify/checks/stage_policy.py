@@ -17,13 +17,15 @@ _UNTRIED = "dense MLP"
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
-    for packed in subject.sound_packed():
-        stage, part = part_of(packed.module)
+    fp8 = [(module, stored.weight, "FP8") for module, stored in subject.fp8.items() if subject.sound(module)]
+    packed = [(packed.module, packed.codes, "packed") for packed in subject.sound_packed()]
+    for module, where, how in (*packed, *fp8):
+        stage, part = part_of(module)
         if part is not None and part.keep:
             what = f"the {stage}'s {part.name}" if part.name != "everything" else f"a layer of the {stage}"
             yield Fault(
-                packed.codes,
-                f"{what} is packed",
+                where,
+                f"{what} is {how}",
                 f"unpacked: {part.keep}",
                 "pack again with a recipe that leaves it out, or put the source's BF16 tensor back",
                 "warning" if part.name == _UNTRIED else "error",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.companions import ADDED, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB, Companions
+from pytest_q3omni.verify.companions import ADDED, MERGES, TOKENIZER, TOKENIZER_CONFIG, VOCAB, Companions, vocabulary
 from pytest_q3omni.verify.subject import Subject
 
 _MARKERS = {"<|im_start|>": "im_start_token_id", "<|im_end|>": "im_end_token_id"}
@@ -32,6 +32,9 @@ _FIX = "copy tokenizer.json, tokenizer_config.json, vocab.json and merges.txt fr
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
+    if not subject.omni:
+        subject.note("consistent", "tokenizer and chat template not checked: they are known for Qwen3-Omni alone")
+        return
     companions = Companions(subject.checkpoint.path)
     files = companions.tokens()
     for name, error in companions.unreadable.items():
@@ -39,8 +42,34 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if not companions.has(TOKENIZER) and not companions.has(VOCAB):
         yield _absent(subject)
         return
+    yield from _beyond(subject, files)
+    yield from _contradiction(files)
     for token, field in (_MARKERS | _ROLES | _MEDIA).items():
         yield from _token(subject, files, token, field)
+
+
+def _beyond(subject: Subject, files: Mapping[str, Mapping[str, tuple[int, bool]]]) -> Iterator[Fault]:
+    """A fault for each file with a token that the embeddings have no row for."""
+    size = vocabulary(subject.checkpoint.config)
+    for name, tokens in files.items() if size is not None else ():
+        token, number = max(((token, number) for token, (number, _) in tokens.items()), key=_number, default=("", 0))
+        if size is not None and number >= size:
+            found = f"'{token:.40}' has the id {number}, and the embeddings have {size:,} rows"
+            yield Fault(name, found, "ids below vocab_size", _FIX)
+
+
+def _contradiction(files: Mapping[str, Mapping[str, tuple[int, bool]]]) -> Iterator[Fault]:
+    """A fault where vocab.json and tokenizer.json give tokens other ids: slow and fast tokenizers then differ."""
+    slow, fast = files.get(VOCAB, {}), files.get(TOKENIZER, {})
+    differing = [token for token, (number, _) in slow.items() if token in fast and fast[token][0] != number]
+    if differing:
+        token = differing[0]
+        found = f"{len(differing):,} tokens have other ids than in {TOKENIZER}, first {token!a:.40}: {slow[token][0]}"
+        yield Fault(VOCAB, found, f"{fast[token][0]}", _FIX)
+
+
+def _number(token: tuple[str, int]) -> int:
+    return token[1]
 
 
 def _absent(subject: Subject) -> Fault:

@@ -1,0 +1,12 @@
+"""config.json says another id for the audio placeholder; the tokenizer tells."""
+
+from pathlib import Path
+
+from _checkpoint_edit import Fault, edit_json
+
+
+def break_(directory: Path) -> None:
+    edit_json(directory, "config.json", lambda content: content["thinker_config"].update(audio_token_id=7))
+
+
+FAULT = Fault("tokenizer", "tokenizer", "companions", break_, given=())

@@ -1,0 +1,15 @@
+"""Block scales are E5M2: the same bytes mean other numbers."""
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from _checkpoint_edit import EXPERT, Fault, read, write
+
+
+def break_(directory: Path) -> None:
+    name = f"{EXPERT}.down_proj.weight_scale"
+    write(directory, {name: read(directory, name).astype(np.float32).astype(ml_dtypes.float8_e5m2)})
+
+
+FAULT = Fault("dtypes", f"{EXPERT}.down_proj.weight_scale", "scales", break_)

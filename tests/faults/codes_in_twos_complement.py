@@ -1,0 +1,20 @@
+"""Negative codes are in two's complement instead of sign and magnitude."""
+
+from pathlib import Path
+
+import numpy as np
+from _checkpoint_edit import EXPERT, Array, Fault, read, write
+
+
+def damaged(directory: Path, name: str) -> Array:
+    table = np.array([*range(8), *((16 - code) & 0xF for code in range(8))], np.uint8)
+    codes = read(directory, name)
+    return table[codes & 0xF] | table[codes >> 4] << 4
+
+
+def break_(directory: Path) -> None:
+    name = f"{EXPERT}.down_proj.weight"
+    write(directory, {name: damaged(directory, name)})
+
+
+FAULT = Fault("packed-weights", f"{EXPERT}.down_proj.weight", "packing", break_, alone=False)

@@ -1,0 +1,19 @@
+"""The last row of compressed-tensors' codes is 0."""
+
+from pathlib import Path
+
+from _checkpoint_edit import EXPERT, Array, Fault, read, write
+
+
+def damaged(directory: Path, name: str) -> Array:
+    codes = read(directory, name)
+    codes[-1] = 0
+    return codes
+
+
+def break_(directory: Path) -> None:
+    name = f"{EXPERT}.down_proj.weight_packed"
+    write(directory, {name: damaged(directory, name)})
+
+
+FAULT = Fault("packed-weights", f"{EXPERT}.down_proj.weight_packed", "packing", break_, base="ct-w4a4", alone=False)

@@ -1,0 +1,14 @@
+"""An FP8 weight scale is 448 / amax: turned over."""
+
+from pathlib import Path
+
+import numpy as np
+from _checkpoint_edit import ATTENTION, Fault, read, write
+
+
+def break_(directory: Path) -> None:
+    name = f"{ATTENTION}.q_proj.weight_scale"
+    write(directory, {name: np.asarray(1 / read(directory, name), np.float32)})
+
+
+FAULT = Fault("fp8-scales", f"{ATTENTION}.q_proj.weight_scale", "scales", break_, base="mixed")

@@ -1,0 +1,15 @@
+"""A key's scale is a vector with a scale for each head."""
+
+from pathlib import Path
+
+import numpy as np
+from _checkpoint_edit import Fault, write
+
+KEY = "thinker.model.layers.1.self_attn.k_proj.k_scale"
+
+
+def break_(directory: Path) -> None:
+    write(directory, {KEY: np.full(2, 0.02, np.float32)})
+
+
+FAULT = Fault("kv-cache-scales", KEY, "scales", break_, base="fp8-kv")

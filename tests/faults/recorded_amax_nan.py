@@ -1,0 +1,15 @@
+"""The record has NaN for an input."""
+
+from pathlib import Path
+
+from _checkpoint_edit import ATTENTION, Fault, edit_record
+
+from pytest_q3omni.calibrate.record import load_record
+
+
+def break_(directory: Path) -> None:
+    amax = load_record(directory / "q3omni").input_amax
+    edit_record(directory, input_amax={**amax, f"{ATTENTION}.o_proj": float("nan")})
+
+
+FAULT = Fault("recorded-input-scales", f"{ATTENTION}.o_proj.input_scale", "calibration", break_)

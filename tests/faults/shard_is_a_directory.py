@@ -1,0 +1,14 @@
+"""A directory has a shard's name."""
+
+from pathlib import Path
+
+from _checkpoint_edit import Fault
+
+
+def break_(directory: Path) -> None:
+    shard = directory / "model-00002-of-00004.safetensors"
+    shard.unlink()
+    shard.mkdir()
+
+
+FAULT = Fault("container", "model-00002-of-00004.safetensors", "files", break_, base="sharded")

@@ -1,0 +1,19 @@
+"""One row of an expert has no signs."""
+
+from pathlib import Path
+
+from _checkpoint_edit import EXPERT, Array, Fault, read, write
+
+
+def damaged(directory: Path, name: str) -> Array:
+    codes = read(directory, name)
+    codes[40] &= 0x77
+    return codes
+
+
+def break_(directory: Path) -> None:
+    name = f"{EXPERT}.down_proj.weight"
+    write(directory, {name: damaged(directory, name)})
+
+
+FAULT = Fault("packed-weights", f"{EXPERT}.down_proj.weight", "packing", break_, alone=False)

@@ -1,0 +1,12 @@
+"""generation_config.json samples at temperature 5."""
+
+from pathlib import Path
+
+from _checkpoint_edit import Fault, edit_json
+
+
+def break_(directory: Path) -> None:
+    edit_json(directory, "generation_config.json", lambda content: content.update(do_sample=True, temperature=5.0))
+
+
+FAULT = Fault("companions", "generation_config.json", "companions", break_, alone=False)

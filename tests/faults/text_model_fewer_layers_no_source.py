@@ -1,0 +1,12 @@
+"""A text model's config has two layers, its weights have three; the tensors tell."""
+
+from pathlib import Path
+
+from _checkpoint_edit import Fault, edit_json
+
+
+def break_(directory: Path) -> None:
+    edit_json(directory, "config.json", lambda config: config.update(num_hidden_layers=2))
+
+
+FAULT = Fault("names", "model.layers.2", "configuration", break_, base="qwen3-moe", given=())
