@@ -1,6 +1,7 @@
 """The fault catalogue: writes `fault-catalogue.md` beside this file. Some three minutes on one core, without torch.
 
     python docs/fault_catalogue.py
+    python docs/fault_catalogue.py NAME ...   # these faults anew, everything else as the page has it
 
 Every file of `tests/faults` damages a copy of a sound checkpoint, which is then judged as a stranger's: without the
 hashes that our own packer leaves. Then the valid variants of `tests/verify/test_valid_*.py` are judged.
@@ -8,6 +9,7 @@ hashes that our own packer leaves. Then the valid variants of `tests/verify/test
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,8 @@ No figure here is a promise about faults that nobody thought of; `tests/verify/t
 
 Made by `python docs/fault_catalogue.py`.
 """
+_VALID = "## Valid variants\n"
+_BAR = re.compile(r"(?<!\\)\|")
 VERDICT = {check.name: check.verdict for check in checks()}
 NEEDS = {check.name: check.needs for check in checks()}
 
@@ -105,6 +109,22 @@ def rows(names: list[str]) -> Iterator[Row]:
             yield row(name, sound, Path(place) / "copies" / name)
 
 
+def told_before() -> list[Row]:
+    """The rows of the page as it is, of faults that are still there."""
+    found, known = [], set(fault_names())
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            cells = [cell.strip().replace("\\|", "|") for cell in _BAR.split(line.removeprefix("|").removesuffix("|"))]
+            name, _, summary = cells[0].partition(": ")
+            seen_as, alone = cells[5] == "located", cells[6] == "yes"
+            name = name.strip("`")
+            if name in known:
+                group = load_fault(name).FAULT.group
+                told = (group, name, summary, *cells[1:4], cells[4].strip("`"))
+                found.append(Row(*told, "missed" not in cells[5], seen_as, alone))
+    return found
+
+
 def variants() -> dict[str, Counter[str]]:
     """Test of a valid variant -> how many of its cases passed and failed."""
     files = sorted(map(str, TESTS.glob("test_valid_*.py")))
@@ -142,21 +162,25 @@ def sound_ones(found: dict[str, Counter[str]]) -> str:
     """The valid variants, and the false alarms among them."""
     cases = sum(count["passed"] + count["failed"] for count in found.values())
     failed = sum(count["failed"] for count in found.values())
-    lines = ["## Valid variants\n", f"{cases} checkpoints that must pass; false alarms: {failed}.\n"]
+    lines = [_VALID, f"{cases} checkpoints that must pass; false alarms: {failed}.\n"]
     lines += ["| variant | cases | false alarms |", "|---|---:|---:|"]
     lines += [f"| {name} | {c['passed'] + c['failed']} | {c['failed']} |" for name, c in sorted(found.items())]
     return "\n".join([*lines, ""])
 
 
-def page(found: list[Row], valid: dict[str, Counter[str]]) -> str:
+def page(found: list[Row], valid: str) -> str:
     """The page: totals, a table for each class, the valid variants."""
     parts = [HEAD, "## Detection\n", totals(found)]
     for group in sorted({row.group for row in found}):
         head = "| fault | layout | verdict | check | where | seen | alone |\n" + "|---" * 7 + "|"
         lines = [row.line for row in found if row.group == group]
         parts.append("\n".join([f"## {group[0].upper()}{group[1:]}\n", head, *lines, ""]))
-    return "\n".join([*parts, sound_ones(valid)])
+    return "\n".join([*parts, valid])
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(list(rows(fault_names())), variants()), encoding="utf-8")
+    asked = sys.argv[1:] or fault_names()
+    kept = [old for old in told_before() if old.name not in asked] if sys.argv[1:] else []
+    told = PAGE.read_text(encoding="utf-8").partition(_VALID)[2] if sys.argv[1:] else ""
+    valid = _VALID + told if told else sound_ones(variants())
+    PAGE.write_text(page(sorted([*kept, *rows(asked)], key=lambda found: found.name), valid), encoding="utf-8")

@@ -113,7 +113,7 @@ def _whole(block: Mapping[str, Any], groups: Mapping[str, Any], faults: list[Fau
     if said is not None and not (isinstance(said, str) and said in fitting):
         expected = " or ".join(sorted(map(str, own or known)))
         faults.append(("format", repr(said)[:80], expected, "write the format of the groups"))
-    elif said in (None, _SEVERAL) and not own and groups:
+    elif said == _SEVERAL and not own and groups:
         faults.append(("format", repr(said)[:80], f"{_FORMAT}, here or in each group", "name the format"))
     for place in ("transform_config", "sparsity_config"):
         found = block.get(place)
@@ -169,9 +169,7 @@ def _numbers(
     return None
 
 
-def _fp8(
-    where: str, weights: Mapping[str, Any], inputs: Mapping[str, Any], faults: list[FaultTuple]
-) -> Scheme | None:
+def _fp8(where: str, weights: Mapping[str, Any], inputs: Mapping[str, Any], faults: list[FaultTuple]) -> Scheme | None:
     """FP8 by tensor with static inputs, or by row with inputs scaled while the model runs; None for anything else."""
     by_row = weights.get("strategy") == "channel"
     if weights.get("strategy") not in ("channel", "tensor") or weights.get("symmetric") is False:

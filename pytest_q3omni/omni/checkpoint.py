@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_q3omni.omni.hub_files import HubFiles
 
 _SAMPLE_BYTES = 4096
+_MOST_FILES = 10_000  # that an index may name; full size has 15
 MOST_TENSORS = 1_000_000  # in all files together; each costs half a kilobyte of memory
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 
@@ -201,9 +202,14 @@ def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str
         return None
     try:
         weight_map = read_json(file).get("weight_map")
-        if isinstance(weight_map, dict) and all(isinstance(value, str) for value in weight_map.values()):
+        if not isinstance(weight_map, dict) or not all(isinstance(value, str) for value in weight_map.values()):
+            problems.append(Unreadable("no weight_map of names", where=str(file), fix="write the index again"))
+        elif len(weight_map) > MOST_TENSORS or len(set(weight_map.values())) > _MOST_FILES:
+            found = f"{len(weight_map):,} tensors in {len(set(weight_map.values())):,} files"
+            expected = f"at most {MOST_TENSORS:,} in {_MOST_FILES:,}"
+            problems.append(Unreadable(found, where=str(file), expected=expected, fix="write the index again"))
+        else:
             return weight_map
-        problems.append(Unreadable("no weight_map of names", where=str(file), fix="write the index again"))
     except CheckpointError as error:
         problems.append(error)
     return None

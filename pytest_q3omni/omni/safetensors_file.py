@@ -45,7 +45,7 @@ _DTYPES = {
 _RANK = {dtype: -position for position, dtype in enumerate(_DTYPES)}
 _MOST_DIMENSIONS = 16  # the product of a million numbers would take hours
 _MOST = 1 << 62  # of any number in a header
-_MOST_VALUES = 12_000_000  # of a header, braces and commas counted: a million tensors; full size has 84,000
+_MOST_ENTRIES, _MOST_VALUES = 1_000_000, 12_000_000  # of a header; full size has 84,000 tensors, ten values each
 _LONGEST_NAME = 500  # characters; real names have a hundred
 LENGTH_BYTES = 8  # a file begins with the length of its header
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit; a full-size packed header has 10.8 MB
@@ -99,8 +99,8 @@ def header_length(file: Path, head: bytes, size: int) -> int:
 
 def parse_header(file: Path, raw: bytes, size: int) -> dict[str, Entry]:
     """The entries in the JSON header `raw` of a file of `size` bytes; see `read_header`."""
-    if sum(map(raw.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise _unreadable(file, f"the header holds more than {_MOST_VALUES:,} values")
+    if raw.count(b"{") > _MOST_ENTRIES or raw.count(b",") + raw.count(b"[") > _MOST_VALUES:
+        raise _unreadable(file, f"the header holds more than {_MOST_ENTRIES:,} entries or {_MOST_VALUES:,} values")
     with _no_collection():
         return _entries(file, raw, size)
 
@@ -176,6 +176,8 @@ def _entry(file: Path, name: str, claim: Any, data_start: int) -> Entry:
     if not whole or max(begin, end, *shape) >= _MOST or not isinstance(dtype, str) or dtype not in _DTYPES:
         told = f"dtype {dtype!r:.40}, shape {list(shape)!r:.200}, offsets [{begin!r:.40}, {end!r:.40}]"
         raise _unreadable(file, f"tensor '{name}' has {told}")
+    if 0 in shape and prod(filter(None, shape)) >= _MOST >> 4:
+        raise _unreadable(file, f"tensor '{name}' is empty and has the shape {list(shape)}, which no array can have")
     if end - begin != prod(shape) * _DTYPES[dtype]:
         raise _unreadable(file, f"tensor '{name}': {end - begin} bytes for {dtype} {list(shape)}")
     return Entry(TensorInfo(name, dtype, shape), file, data_start + begin, data_start + end)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE
 from pytest_q3omni.omni.safetensors_file import Entry
 from pytest_q3omni.omni.storage import Span
-from pytest_q3omni.verify.reading import LIMIT, affordable
+from pytest_q3omni.verify.reading import LIMIT, affordable, floats
 from pytest_q3omni.verify.subject import Packed, Subject
 
 if TYPE_CHECKING:
@@ -134,9 +134,11 @@ class Activations:
         entry = self._subject.entries.get(name)
         if entry is None or len(entry.info.shape) != 1 or not self._subject.sound(name) or entry.info.dtype != "BF16":
             return None
-        with np.errstate(invalid="ignore"):  # a signalling NaN; refused on the next line
-            values = np.abs(self._subject.checkpoint.array(name).astype(np.float64))
-        return values if len(values) and np.isfinite(values).all() and values.max() > 0 else None
+        found = floats(self._subject.checkpoint, name)
+        if found is None or not len(found) or len(found) % BLOCK_SIZE:
+            return None  # of no layer that is packed
+        values: NDArray[np.float64] = np.abs(found.astype(np.float64))
+        return values if np.isfinite(values).all() and values.max() > 0 else None
 
     def _row_lengths(self, module: str, norm: str) -> NDArray[np.float64] | None:
         """Upper bound of |W[j] * w| for each row j of a packed module, from its block scales; w is the tensor `norm`.
@@ -158,7 +160,7 @@ class Activations:
             return None
         entry = self._subject.entries.get(packed.block_scale)
         fits = entry is not None and entry.info.shape == (packed.shape[0], len(weights) // BLOCK_SIZE)
-        if entry is None or not fits or entry.info.dtype != "F8_E4M3":
+        if entry is None or not fits or entry.info.dtype != "F8_E4M3" or not packed.shape[0]:
             return None
         parts = [scale_lengths(codes, self._widths(norm)) for codes in self._codes_of(entry)]
         lengths: NDArray[np.float64] = _LENGTH * scale * np.concatenate(parts)

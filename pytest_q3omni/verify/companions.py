@@ -48,11 +48,12 @@ class Companions:
             return None
 
     def text(self, name: str) -> str | None:
-        """The text of file `name`, None where there is none or it is larger than 16 MB."""
-        try:
-            raw = read_at_most(self._path / name, _MOST_TEXT) if self.has(name) else None
-        except OSError:
-            return None
+        """The text of file `name`, None where there is none or it is larger than 16 MB.
+
+        Raises:
+            OSError: it is there and cannot be read, which is a finding of the check that asks.
+        """
+        raw = read_at_most(self._path / name, _MOST_TEXT) if self.has(name) else None
         return None if raw is None else raw.decode("utf-8", errors="replace")
 
     def processor(self, section: str) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ LIMIT = 8 << 20
 """Bytes of one read: large enough for the disk's full rate, small enough to stay in the cache while it is looked at."""
 
 _FLOATS = ("F32", "BF16", "F16")
+_LARGEST = 1 << 28  # bytes of a tensor that is read whole; a sparse file may claim terabytes
 _GAP = 4096  # bytes between two tensors that are cheaper to read than to skip
 
 
@@ -49,10 +50,11 @@ def scalars(checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, float]:
 
 
 def floats(checkpoint: Checkpoint, name: str) -> NDArray[np.float32] | None:
-    """A float tensor as a float32 vector; None where its dtype is no float or the file is cut short of it."""
+    """A float tensor as a float32 vector; None where its dtype is no float, or it is larger than any scales are."""
     import numpy as np
 
-    if checkpoint.entries[name].info.dtype not in _FLOATS:
+    entry = checkpoint.entries[name]
+    if entry.info.dtype not in _FLOATS or entry.end - entry.begin > _LARGEST:
         return None
     with np.errstate(invalid="ignore"):  # a signalling NaN stays one
         return checkpoint.array(name).astype(np.float32).reshape(-1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_q3omni import api, assertions
+from pytest_q3omni.assertions.outcome import fail
 from pytest_q3omni.omni.tiny import record_path
 from pytest_q3omni.parity.inputs import misfits
 from pytest_q3omni.parity.limits import state
@@ -220,3 +221,10 @@ def test_parity_below_a_top_1_agreement_of_the_callers_own(failing, answering):
 
 def test_parity_with_a_bound_that_is_none(failing):
     parity_fails(failing, min_top1=95)
+
+
+def test_a_strangers_name_is_written_out() -> None:
+    """Control characters of a checkpoint's names would move the cursor of whoever reads the failure."""
+    with pytest.raises(AssertionError) as caught:
+        fail("assert_verified", "place", "1 error", ["\x1b[2Jname\nbreak\ud800: wrong"])
+    assert str(caught.value) == "assert_verified: place: 1 error\n  \\x1b[2Jname\\nbreak\\ud800: wrong"

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "verify"))
 
-from sound_checkpoints import Sound  # noqa: E402  # found through the path above
+from sound_checkpoints import Sound  # found through the path above
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pytest_q3omni.errors import Q3OmniError
 from pytest_q3omni.records import Judgement
 from pytest_q3omni.report import json as machine
 from pytest_q3omni.report import terminal
-from pytest_q3omni.report.plain import plain
 
 MOST_FINDINGS = 2_000
 LONGEST = 600
@@ -20,8 +19,7 @@ def holds(checkpoint: Path, *, source: Path | None = None, record: Path | None =
     """Judge, print, and check what was printed; None where the judge refused with an error of ours."""
     try:
         judgement = verify(checkpoint, source=source, record=record)
-    except Q3OmniError as error:
-        assert "\n" not in plain(str(error))
+    except Q3OmniError:
         return None
     assert len(judgement.findings) <= MOST_FINDINGS
     for finding in judgement.findings:

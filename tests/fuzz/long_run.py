@@ -35,9 +35,9 @@ def main(seconds: float, seed: int, folder: Path) -> None:
     signal.signal(signal.SIGALRM, _too_slow)
     started, count, judged = time.monotonic(), 0, 0
     while time.monotonic() - started < seconds:
-        chance = random.Random(f"{seed}-{count}")  # noqa: S311
+        chance = random.Random(f"{seed}-{count}")
         count += 1
-        base = chance.choice(bases if chance.random() < 0.7 else ["qwen3-moe"])  # noqa: S311
+        base = chance.choice(bases if chance.random() < 0.7 else ["qwen3-moe"])
         as_source = chance.random() < 0.15
         start = sound.original(base) if as_source else sound(base)
         damaged_copy(start, place, _names(start), chance.randrange)
@@ -52,14 +52,19 @@ def main(seconds: float, seed: int, folder: Path) -> None:
             kind = _kind(error)
             found[kind] = found.get(kind, 0) + 1
             if found[kind] == 1:
-                print(f"--- {seed}-{count - 1} {base} source={as_source}: {kind}", flush=True)
+                _say(f"--- {seed}-{count - 1} {base} source={as_source}: {kind}")
                 traceback.print_exc(limit=-6, file=sys.stdout)
                 shutil.copytree(place, folder / f"crash-{seed}-{count - 1}", symlinks=True, ignore=_special)
         finally:
             signal.alarm(0)
-    print(f"{count} inputs in {time.monotonic() - started:.0f} s, {judged} judged, the others refused")
+    _say(f"{count} inputs in {time.monotonic() - started:.0f} s, {judged} judged, the others refused")
     for kind, times in found.items():
-        print(f"{times:6} {kind}")
+        _say(f"{times:6} {kind}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _names(directory: Path) -> list[str]:

@@ -42,14 +42,14 @@ def picks(data: st.DataObject) -> Pick:
 
 
 @pytest.mark.parametrize("base", ["qwen3-moe", "sharded", "ct-mixed"])
-@settings(FUZZED, max_examples=25)
+@settings(FUZZED, max_examples=20)
 @given(data=st.data())
 def test_any_files_of_a_checkpoint(base: str, data: st.DataObject, sound: Sound, tmp_path: Path) -> None:
     damaged_copy(sound(base), tmp_path / "damaged", files_of(sound(base)), picks(data))
     holds(tmp_path / "damaged", source=sound.original(base))
 
 
-@settings(FUZZED, max_examples=25)
+@settings(FUZZED, max_examples=20)
 @given(data=st.data())
 def test_config_and_weights_together(data: st.DataObject, sound: Sound, tmp_path: Path) -> None:
     names = ["config.json", "model.safetensors"]
@@ -57,7 +57,7 @@ def test_config_and_weights_together(data: st.DataObject, sound: Sound, tmp_path
     holds(tmp_path / "damaged")
 
 
-@settings(FUZZED, max_examples=25)
+@settings(FUZZED, max_examples=20)
 @given(data=st.data())
 def test_the_record(data: st.DataObject, sound: Sound, tmp_path: Path) -> None:
     names = ["q3omni/record.json", "q3omni/record.safetensors"]
@@ -66,7 +66,7 @@ def test_the_record(data: st.DataObject, sound: Sound, tmp_path: Path) -> None:
     holds(sound("nvfp4-default"), record=tmp_path / "damaged" / "q3omni")
 
 
-@settings(FUZZED, max_examples=25)
+@settings(FUZZED, max_examples=20)
 @given(data=st.data())
 def test_the_source(data: st.DataObject, sound: Sound, tmp_path: Path) -> None:
     original = sound.original("qwen3-moe")
@@ -105,7 +105,7 @@ def test_reading_may_fail_at_any_file(base: str, sound: Sound, tmp_path: Path, m
     monkeypatch.setattr(untrusted_files, "FileIO", fails)
     holds(sound(base), source=sound.original(base))
     every = opened
-    for failing in [*range(1, min(every, 30)), *range(30, every, max(1, every // 20))]:
+    for failing in {*range(1, 12), *range(12, every, max(1, every // 12))}:
         opened = 0
         judgement = holds(sound(base), source=sound.original(base))
         assert judgement is None or judgement.findings or opened < failing
@@ -182,7 +182,7 @@ def test_the_command_lines_options(option: str, sound: Sound, tmp_path: Path) ->
 
 
 def _verify(*arguments: object) -> subprocess.CompletedProcess[str]:
-    run = subprocess.run(  # noqa: S603
+    run = subprocess.run(
         [Path(sys.executable).with_name("q3omni"), "verify", *map(str, arguments)],
         capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

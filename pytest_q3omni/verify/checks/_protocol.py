@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_q3omni.records import Finding, Severity
 
@@ -42,6 +42,7 @@ class Check:
     description: the module's docstring: what is wrong where it trips, why that matters, and how we know.
     find: yields the faults. after: checks whose faults explain away this one's, so they run first.
     needs: "source" or "record" where it asks nothing without one.
+    reads: "headers" where it looks at no tensor's bytes, "scales" where at scales and norms, "weights" otherwise.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Check:
     find: Callable[[Subject], Iterator[Fault]]
     after: tuple[str, ...] = ()
     needs: str = ""
+    reads: Literal["headers", "scales", "weights"] = "headers"
 
     @property
     def summary(self) -> str:

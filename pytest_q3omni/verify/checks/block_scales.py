@@ -128,4 +128,4 @@ def _zeros(packed: Packed, bad: _Bad) -> Fault:
     )
 
 
-CHECK = Check("block-scales", "consistent", __doc__, _find, after=("dtypes",))
+CHECK = Check("block-scales", "consistent", __doc__, _find, after=("dtypes",), reads="scales")

@@ -85,4 +85,4 @@ def _never_zero(name: str) -> bool:
     return "norm" in parent or (part is not None and part.name in _NEVER_ZERO)
 
 
-CHECK = Check("finite-values", "consistent", __doc__, _find, after=("shapes", "kept-tensors"))
+CHECK = Check("finite-values", "consistent", __doc__, _find, after=("shapes", "kept-tensors"), reads="weights")

@@ -76,4 +76,4 @@ def _longest_row(subject: Subject, module: str) -> Range | None:
     return Range(0.0, math.sqrt(len(weights)) * float(rows.max()), False)
 
 
-CHECK = Check("fp8-input-scale-range", "consistent", __doc__, _find, after=("fp8-scales",))
+CHECK = Check("fp8-input-scale-range", "consistent", __doc__, _find, after=("fp8-scales",), reads="scales")

@@ -68,4 +68,4 @@ def _not_a_number(codes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return nan
 
 
-CHECK = Check("fp8-scales", "consistent", __doc__, _find, after=("dtypes", "scales-present"))
+CHECK = Check("fp8-scales", "consistent", __doc__, _find, after=("dtypes", "scales-present"), reads="weights")

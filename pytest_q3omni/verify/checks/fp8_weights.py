@@ -42,7 +42,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
 def _comparable(subject: Subject, fp8: FP8) -> bool:
     there = None if subject.source is None else subject.source.entries.get(fp8.weight)
     here, scale = subject.entries.get(fp8.weight), subject.entries.get(fp8.weight_scale)
-    if there is None or here is None or scale is None or not subject.sound(fp8.module):
+    if there is None or here is None or scale is None or scale.end - scale.begin > LIMIT:
+        return False
+    if not subject.sound(fp8.module):
         return False
     return there.info.dtype == "BF16" and there.info.shape == here.info.shape == fp8.shape
 
@@ -82,4 +84,6 @@ def _permitted(wanted: NDArray[np.float32], scale: NDArray[Any]) -> NDArray[np.f
     return permitted
 
 
-CHECK = Check("fp8-weights", "faithful", __doc__, _find, after=("kept-tensors", "fp8-scales"), needs="source")
+CHECK = Check(
+    "fp8-weights", "faithful", __doc__, _find, after=("kept-tensors", "fp8-scales"), needs="source", reads="weights"
+)

@@ -75,4 +75,4 @@ def _peers(role: str, values: dict[str, float]) -> Iterator[Fault]:
             )
 
 
-CHECK = Check("global-scales", "consistent", __doc__, _find, after=("block-scales",))
+CHECK = Check("global-scales", "consistent", __doc__, _find, after=("block-scales",), reads="scales")

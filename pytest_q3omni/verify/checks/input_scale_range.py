@@ -123,4 +123,4 @@ def _fault(site: _Site, expected: str, severity: Severity = "error") -> Fault:
     return Fault(first.input_scale, found, expected, _FIX, severity, tuple(packed.module for packed in site.modules))
 
 
-CHECK = Check("input-scale-range", "consistent", __doc__, _find, after=("shared-input-scales",))
+CHECK = Check("input-scale-range", "consistent", __doc__, _find, after=("shared-input-scales",), reads="scales")

@@ -39,4 +39,4 @@ def _idle(subject: Subject) -> Iterator[Fault]:
         )
 
 
-CHECK = Check("input-scales", "consistent", __doc__, _find, after=("shared-scales",))
+CHECK = Check("input-scales", "consistent", __doc__, _find, after=("shared-scales",), reads="scales")

@@ -124,4 +124,5 @@ CHECK = Check(
     _find,
     after=("input-scale-range", "companions", "pickles", "hf-quant-config"),
     needs="source",
+    reads="weights",
 )

@@ -64,4 +64,4 @@ def _layers(subject: Subject) -> Mapping[str, set[int]]:
     return found
 
 
-CHECK = Check("kv-cache-scales", "consistent", __doc__, _find, after=("shapes",))
+CHECK = Check("kv-cache-scales", "consistent", __doc__, _find, after=("shapes",), reads="scales")

@@ -31,13 +31,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for item in short:
         expert = _HALVES.fullmatch(item.parameter) is not None
         yield from _experts(subject, report, item) if expert else [_one(subject, report, item)]
-    if not short:
+    if all(item.parameter in _CACHE for item in short):
         subject.note("loads", _covered(subject, report))
 
 
 def _covered(subject: Subject, report: EngineReport) -> str:
     wanted = report.parameters - len(report.unwritten)
-    rest = f", and {len(report.unwritten):,} need none" if report.unwritten else ""
+    rest = f", {len(report.unwritten):,} more need none or have a default" if report.unwritten else ""
     text = f"{report.name}, {report.depth}: {report.tensors:,} tensors write all of {wanted:,} parameters{rest}"
     skipped = ", ".join(unserved_stages(subject))
     return f"{text}; {skipped} not checked: needs vllm-omni" if skipped else text
@@ -51,9 +51,9 @@ def _experts(subject: Subject, report: EngineReport, item: Unwritten) -> Iterato
     suffix = match["suffix"] if match else item.parameter
     for number in numbers[:_NAMED]:
         names = [f"{item.module}.{number}.{projection}.{suffix}" for projection in projections]
-        yield _fault(report, item, _guilty(subject, names) or names[0], f"expert {number}")
+        yield _fault(report, item, _guilty(subject, names) or names[0], f": not expert {number}")
     if len(numbers) > _NAMED:
-        yield _fault(report, item, item.module, f"{len(numbers) - _NAMED:,} more experts, up to {numbers[-1]}")
+        yield _fault(report, item, item.module, f": not {len(numbers) - _NAMED:,} more experts, up to {numbers[-1]}")
 
 
 def _one(subject: Subject, report: EngineReport, item: Unwritten) -> Fault:
@@ -61,7 +61,7 @@ def _one(subject: Subject, report: EngineReport, item: Unwritten) -> Fault:
     members = _FUSED.get(last, (last,))
     names = [f"{parent}.{member}.{item.parameter}".lstrip(".") for member in members]
     rows = ", ".join(str(first) if end == first + 1 else f"{first} to {end - 1}" for first, end in item.gaps[:_NAMED])
-    which = f"rows {rows} of {item.rows:,}" if item.rows > 1 else "it"
+    which = f": not rows {rows} of {item.rows:,}" if item.rows > 1 else ""
     return _fault(report, item, _guilty(subject, names) or names[0], which)
 
 
@@ -75,7 +75,7 @@ def _guilty(subject: Subject, names: list[str]) -> str:
 
 
 def _fault(report: EngineReport, item: Unwritten, where: str, which: str) -> Fault:
-    found = f"{report.name} writes {item.written:,} of {item.total:,} elements of {item.parameter}: not {which}"
+    found = f"{report.name} writes {item.written:,} of {item.total:,} elements of {item.parameter}{which}"
     cache = item.parameter in _CACHE
     fix = "calibrate the KV cache again, or take its declaration out" if cache else "put the tensor back: pack again"
     return Fault(

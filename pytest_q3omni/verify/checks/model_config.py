@@ -34,9 +34,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
     if fault is None or subject.unknown_model:
         return
     expected = fault.expected or "a Qwen3-Omni config"
-    yield Fault(
-        fault.where or CONFIG_JSON, fault.found, expected, fault.fix or _FIX
-    )
+    yield Fault(fault.where or CONFIG_JSON, fault.found, expected, fault.fix or _FIX)
     if subject.source is not None:
         subject.expect(subject.source.config)
 

@@ -172,4 +172,4 @@ def _note(subject: Subject, exact: int, total: int, left: int) -> None:
         subject.note("faithful", f"{exactly}{span}{out}")
 
 
-CHECK = Check("packed-weights", "faithful", __doc__, _find, after=("kept-tensors",), needs="source")
+CHECK = Check("packed-weights", "faithful", __doc__, _find, after=("kept-tensors",), needs="source", reads="weights")

@@ -46,4 +46,6 @@ def _same(value: float, wanted: float, *, divided_again: bool) -> bool:
     return math.isclose(value, wanted, rel_tol=2.0**-22) if divided_again else value == wanted
 
 
-CHECK = Check("recorded-input-scales", "calibrated", __doc__, _find, after=("input-scale-range",), needs="record")
+CHECK = Check(
+    "recorded-input-scales", "calibrated", __doc__, _find, after=("input-scale-range",), needs="record", reads="scales"
+)

@@ -58,4 +58,4 @@ def _usual(values: dict[str, float]) -> float:
     return Counter(values.values()).most_common(1)[0][0]
 
 
-CHECK = Check("shared-input-scales", "consistent", __doc__, _find, after=("input-scales",))
+CHECK = Check("shared-input-scales", "consistent", __doc__, _find, after=("input-scales",), reads="scales")

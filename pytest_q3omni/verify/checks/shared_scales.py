@@ -97,4 +97,4 @@ def _error(subject: Subject, packed: Packed, used: float) -> str:
     return f", its relative error {mine.relative:.4f} becomes {taken.relative:.4f}"
 
 
-CHECK = Check("shared-scales", "consistent", __doc__, _find, after=("global-scales", "source-match"))
+CHECK = Check("shared-scales", "consistent", __doc__, _find, after=("global-scales", "source-match"), reads="scales")

@@ -121,4 +121,5 @@ CHECK = Check(
     _find,
     needs="source",
     after=("container",),
+    reads="weights",
 )

@@ -60,4 +60,4 @@ def _same(subject: Subject, packed: Packed, twin: Packed) -> bool:
     return all(subject.checkpoint.read(one).tobytes() == subject.checkpoint.read(two).tobytes() for one, two in pairs)
 
 
-CHECK = Check("weight-variety", "consistent", __doc__, _find, after=("block-scales", "packed-weights"))
+CHECK = Check("weight-variety", "consistent", __doc__, _find, after=("block-scales", "packed-weights"), reads="scales")
