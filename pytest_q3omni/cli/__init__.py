@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -23,6 +25,7 @@ _LONGEST = 2_000  # characters of an error; names in it may come from a stranger
 
 def main() -> None:
     """Entry point: every error becomes one line and an exit code."""
+    sys.stdout, sys.stderr = _open(sys.stdout), _open(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character gets its number
@@ -33,6 +36,11 @@ def main() -> None:
             raise
         _say(_message(error))
         sys.exit(2)
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream; where it was closed (`>&-`), one that forgets."""
+    return stream or Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _message(error: Exception) -> str:

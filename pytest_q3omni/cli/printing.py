@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NoReturn
@@ -41,22 +41,31 @@ def report_judgement(
         stop(f"required, but not checked: {reasons}")
 
 
-def check_files(out: Path | None, report: Path | None) -> None:
-    """Refuse files that cannot be written before the work that they are to hold.
+def check_files(out: Path | None, report: Path | None, *judged: Path | str | None) -> None:
+    """Refuse files that cannot be written before the work that they are to hold, and those of what is `judged`.
 
     Raises:
-        InvalidRequest: a directory, or a report that is neither a page nor JSON. Unwritable: no such place.
+        InvalidRequest: a directory, a file of a checkpoint, or a report that is neither a page nor JSON.
+        Unwritable: no such place.
     """
     from pytest_q3omni.omni.durable import check_new_file
 
     for file in (out, report):
         if file is not None:
             check_new_file(file)
+            _check_other(file, judged)
     if report is not None and report.suffix.lower() not in (".html", ".htm", ".json"):
         raise InvalidRequest(
             f"a report that ends in {report.suffix or 'nothing'}", where=str(report), expected=".html or .json",
             fix="name it .html to read it, .json for machines",
         )  # fmt: skip
+
+
+def _check_other(file: Path, judged: Iterable[Path | str | None]) -> None:
+    homes = [Path(place).resolve() for place in judged if place is not None]
+    if file.is_file() and any(file.resolve().is_relative_to(home) for home in homes):
+        expected, fix = "a file outside the checkpoint, or a new one", "choose another name"
+        raise InvalidRequest("belongs to the checkpoint", where=str(file), expected=expected, fix=fix)
 
 
 def emit(text: str, out: Path | None) -> None:

@@ -162,7 +162,7 @@ def verify(
     from pytest_q3omni import api
     from pytest_q3omni.omni.hub import place_of
 
-    check_files(out, report)
+    check_files(out, report, checkpoint, source)
     if engine is None and (depth or engine_python):
         stop("--depth and --engine-python belong to --engine. Fix: add --engine vllm, or leave them out")
     with progress_bars() as progress:
@@ -206,7 +206,7 @@ def parity(
     from pytest_q3omni.report import html, json, terminal
 
     chosen = None if numerics is None else numerics.value
-    check_files(out, report)
+    check_files(out, report, original, quantized)
     with progress_bars() as progress:
         found = api.parity(
             original, quantized, conversations=conversations, numerics=chosen, device=device, progress=progress

@@ -17,7 +17,7 @@ from pytest_q3omni.layouts import Declared, Layout, layout, layout_of
 from pytest_q3omni.records import Plan, Scheme, TensorInfo
 
 CONFIG_BLOCK = "config.json.quantization_config"
-_LM_HEAD = re.compile(r"(?:thinker\.|language_model\.)?lm_head")
+_LM_HEAD = re.compile(r"(?:thinker\.|language_model\.)lm_head")  # Qwen3-Omni's; text models build theirs by name
 _EXPERTS = re.compile(r"\.mlp\.experts\.\d+\.(?:gate|up)_proj")
 _UNSERVED = ("talker.", "code_predictor.", "code2wav.")
 _HAPPENS = Literal["refused", "wrong", "slow or refused on some GPUs"]

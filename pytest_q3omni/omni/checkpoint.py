@@ -260,7 +260,7 @@ def _refuse_address(path: Path) -> None:
     """A clear word for addresses, which a Path mangles: only directories on this machine are read."""
     scheme = path.parts[0] if path.parts else ""
     if scheme.endswith(":") and len(scheme) > 2:  # a Windows drive has one letter
-        fix = "download it and name its directory"
+        fix = "download it and name its directory; `q3omni verify` and `plan` take hf://owner/name"
         raise InvalidRequest(f"an address ({scheme}//)", where=str(path), expected="a local directory", fix=fix)
 
 

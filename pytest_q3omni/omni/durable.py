@@ -57,19 +57,26 @@ def check_new_file(file: Path) -> None:
     """
     if file.is_dir():
         raise InvalidRequest("is a directory", where=str(file), expected="a file", fix="name a file in it")
+    if file.exists() and not file.is_file():
+        return  # a pipe or a device, which is written into
     try:
-        with tempfile.TemporaryFile(dir=file.absolute().parent):
+        with tempfile.TemporaryFile(dir=file.resolve().parent):
             return
     except OSError as error:
         raise unwritable(error, file) from error
 
 
 def write_file(file: Path, data: bytes) -> None:
-    """Write a file whole: temporary name, sync, rename.
+    """Write a file whole: temporary name, sync, rename. A link is followed; a pipe or a device is written into.
 
     Raises:
         OSError: it cannot be written; `file` is as it was.
     """
+    if file.exists() and not file.is_file():
+        with file.open("wb") as stream:
+            stream.write(data)
+        return
+    file = file.resolve() if file.is_symlink() else file
     temporary = file.with_name(f".{file.name}.partial")
     with temporary.open("wb") as stream:
         stream.write(data)

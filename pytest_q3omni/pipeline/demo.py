@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_q3omni.engines.device import one_thread
 from pytest_q3omni.errors import InvalidRequest
 from pytest_q3omni.omni.conversations import load_conversations
 from pytest_q3omni.omni.durable import unwritable
@@ -42,9 +43,10 @@ def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
         (out / _MARK).touch()
         shutil.rmtree(new)  # what a killed demo left
         shutil.copytree(checkpoint_path(), new / "original")
-        made = quantize_checkpoint(
-            new / "original", new / "quantized", RECIPE, conversations=conversations_path(), progress=progress
-        )
+        with one_thread():
+            made = quantize_checkpoint(
+                new / "original", new / "quantized", RECIPE, conversations=conversations_path(), progress=progress
+            )
         for name in _MADE:
             shutil.rmtree(out / name, ignore_errors=True)
             (new / name).rename(out / name)
@@ -53,6 +55,7 @@ def run_demo(out: Path, *, progress: Progress = no_progress) -> Quantized:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     original, quantized = out / "original", out / "quantized"
-    parity = compare_checkpoints(original, quantized, load_conversations(conversations_path()), progress=progress)
+    with one_thread():
+        parity = compare_checkpoints(original, quantized, load_conversations(conversations_path()), progress=progress)
     judgement = with_parity(replace(made.judgement, checkpoint=str(quantized)), parity)
     return replace(made, judgement=judgement, parity=parity)

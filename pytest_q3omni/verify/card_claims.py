@@ -115,7 +115,10 @@ def _parts(text: str) -> tuple[str, ...]:
 _RATIO = re.compile(
     r"(?<![\d.])(\d{1,4}(?:\.\d{1,6})?) ?(?:x|×|times) (?:smaller|compression|compressed|reduction|less)"
 )
-_OTHER_RATIO = re.compile(r"\b(?:kv|cache|fp32|float32|bandwidth|latency|faster|activations?|cost|price|time)\b")
+_OTHER_RATIO = re.compile(
+    r"\b(?:kv|cache|fp32|float32|bandwidth|latency|faster|activations?|cost|price|time|layers|up to|"
+    r"theoretical|theoretically|at best)\b"
+)
 
 
 def ratios(found: list[Clause]) -> Iterator[tuple[float, Clause]]:

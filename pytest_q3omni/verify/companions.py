@@ -9,12 +9,18 @@ from typing import Any
 from pytest_q3omni.errors import CheckpointError
 from pytest_q3omni.omni.config import read_json
 from pytest_q3omni.omni.untrusted_files import inside, read_at_most
+from pytest_q3omni.verify.class_defaults import PROCESSOR
 
 TOKENIZER, TOKENIZER_CONFIG, VOCAB = "tokenizer.json", "tokenizer_config.json", "vocab.json"
 ADDED, MERGES, SPECIAL = "added_tokens.json", "merges.txt", "special_tokens_map.json"
 TEMPLATE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 VIDEO_PROCESSOR, GENERATION = "video_preprocessor_config.json", "generation_config.json"
+READ = (
+    *(TOKENIZER, TOKENIZER_CONFIG, VOCAB, MERGES, ADDED, SPECIAL),
+    *(TEMPLATE, TEMPLATE_JSON, *PROCESSORS, VIDEO_PROCESSOR, GENERATION),
+)
+"""Every file beside the weights that loaders read."""
 _MOST_TEXT = 16_000_000
 SECTIONS = {"image_processor": (), "feature_extractor": (), "video_processor": (VIDEO_PROCESSOR,)}
 """Section of processor_config.json -> files beside preprocessor_config.json that come before that one without it."""
@@ -58,14 +64,19 @@ class Companions:
 
     def processor(self, section: str) -> Mapping[str, Any]:
         """What transformers 5 takes for one part of the processor: the nested section of processor_config.json, or else
-        the older files. In one spelling: pixels instead of edges, no values that are computed from others.
+        the older files; and what no file says, as its class has it. In one spelling: pixels instead of edges, no values
+        that are computed from others. Empty where there is no file.
         """
-        content = self.json(PROCESSORS[1]) or {}
-        nested = content.get(section)
-        if isinstance(nested, Mapping):
-            return _one_spelling(nested)
-        files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
-        return _one_spelling(next((found for found in files if found is not None), content))
+        content = self.json(PROCESSORS[1])
+        part = (content or {}).get(section)
+        if not isinstance(part, Mapping):
+            files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
+            part = next((found for found in files if found is not None), content)
+        if part is None:
+            return {}
+        expected, defaults = PROCESSOR[section]
+        known = str(part.get(f"{section}_type") or expected).startswith(expected)
+        return {**(defaults if known else {}), **_one_spelling(part)}
 
     def tokens(self) -> dict[str, dict[str, tuple[int, bool]]]:
         """File -> token -> (id, special), of every tokenizer file that is there.
@@ -93,6 +104,13 @@ class Companions:
             if isinstance(template, str):
                 found[name] = template
         return found
+
+
+def same_value(key: str, left: Any, right: Any) -> bool:
+    """True where a field means the same twice: one stop token may stand in a list, and their order is no matter."""
+    if key == "eos_token_id" and list in (type(left), type(right)):
+        left, right = (sorted(map(str, value if isinstance(value, list) else [value])) for value in (left, right))
+    return bool(left == right)
 
 
 def vocabulary(config: Mapping[str, Any]) -> int | None:

@@ -197,8 +197,9 @@ def _missing(name: str, subject: Subject) -> str:
         if not subject.packed:
             return "no module was recognised as packed, so there is no input scale to ask about"
         quantized = any(subject.numerics(packed) == "w4a4" for packed in subject.packed.values())
-        need = "needs the calibration record: pass its directory"
-        return need if quantized else f"no activation is quantized, so nothing was calibrated; {need}"
+        if not quantized:
+            return "no activation is quantized, so nothing had to be calibrated"
+        return "needs the calibration record: pass its directory"
     if name == "consistent" and subject.unknown_model:
         found = f"names and shapes of a model of type {subject.unknown_model!r} are unknown"
         return f"{found}; nothing is wrong with what could be looked at (files, scales)"

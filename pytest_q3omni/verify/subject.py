@@ -74,7 +74,7 @@ class Subject:
     engine: what an engine's loader made of the checkpoint, None where none was asked; unasked: why.
     notes: verdict -> what a passing check wants to say. unread: verdict -> checks that need weights which stay on a
     hub. tensor_errors: codes tensor -> (relative error, worst
-    block's).
+    block's). largest_scales: block scales that were read to the end -> their largest code.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Subject:
         self.notes: dict[str, str] = {}
         self.unread: dict[str, list[str]] = {}
         self.tensor_errors: dict[str, tuple[float, float]] = {}
+        self.largest_scales: dict[str, int] = {}
         self.config_fault: Inconsistent | None = None
         self.implied: Mapping[str, TensorInfo] = {}
         self.expect(checkpoint.config)

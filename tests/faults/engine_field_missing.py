@@ -16,5 +16,6 @@ FAULT = Fault(
     "thinker_config.text_config.tie_word_embeddings",
     "configuration",
     break_,
+    given=("record",),
     severity="warning",
 )

@@ -10,4 +10,4 @@ def break_(directory: Path) -> None:
     write(directory, {f"{EXPERT}.{name}": values for name, values in stored.items()})
 
 
-FAULT = Fault("weight-variety", f"{EXPERT}.", "packing", break_, given=(), severity="warning")
+FAULT = Fault("weight-variety", f"{EXPERT}.", "packing", break_, given=())

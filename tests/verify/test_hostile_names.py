@@ -19,8 +19,10 @@ from pytest_q3omni.api import verify
 from pytest_q3omni.calibrate.record import encode_record, load_record
 from pytest_q3omni.errors import Inconsistent, Unreadable
 from pytest_q3omni.omni.checkpoint import scan
+from pytest_q3omni.omni.config import Section
 from pytest_q3omni.omni.naming import SortedNames
 from pytest_q3omni.omni.safetensors_file import read_header
+from pytest_q3omni.omni.stages._protocol import moe_layers
 from pytest_q3omni.records import Finding
 from pytest_q3omni.report.terminal import render_judgement, render_record
 from pytest_q3omni.verify import judge as judging
@@ -215,10 +217,39 @@ def test_all_shards_together_have_an_end(directory: Path, monkeypatch: pytest.Mo
     assert f"more than {held + 1:,}" in problems[0].found
 
 
+def test_a_companion_of_the_source_that_cannot_be_read_is_told(sound: SoundCheckpoint, tmp_path: Path) -> None:
+    """Found by letting each file in turn fail: the comparison was left out without a word."""
+    source = Path(shutil.copytree(sound.original("nvfp4-default"), tmp_path / "source"))
+    (source / "generation_config.json").write_text("{")
+    judgement = judged(sound("nvfp4-default"), ("source",), source)
+    told = [finding for finding in judgement.findings if finding.where == "generation_config.json"]
+    assert [finding.severity for finding in told] == ["warning"]
+    assert "not compared" in told[0].found
+
+
 def test_an_index_has_an_end(directory: Path) -> None:
     listed = {f"t{number}": f"f{number}.safetensors" for number in range(10_001)}
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
     assert [problem.found for problem in scan(directory).problems] == ["10,001 tensors in 10,001 files"]
+
+
+def test_lists_of_layers_are_not_searched_for_every_layer() -> None:
+    """A million numbers, looked through for each of 25,000 layers, take minutes."""
+
+    class Searched(list[int]):
+        def __contains__(self, item: object) -> bool:
+            raise AssertionError(item)
+
+    sizes = ("hidden_size", "num_experts", "num_attention_heads", "num_key_value_heads", "moe_intermediate_size")
+    values = {
+        **dict.fromkeys(sizes, 4),
+        "num_hidden_layers": 2,
+        "intermediate_size": 4,
+        "mlp_only_layers": Searched([1]),
+    }
+    names = [name for name, _ in moe_layers("model.layers", Section(values, "config"), shared_expert=False)]
+    assert "model.layers.1.mlp.up_proj.weight" in names
+    assert "model.layers.0.mlp.experts.3.up_proj.weight" in names
 
 
 def test_differences_are_counted_and_not_kept(directory: Path, sound: SoundCheckpoint, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _checkpoint_edit import EXPERT, LAYER, bfloat16, original, read, write
-from sound_checkpoints import SoundCheckpoint
+from _checkpoint_edit import ATTENTION, EXPERT, LAYER, bfloat16, original, read, write
+from sound_checkpoints import SoundCheckpoint, judged
 
 from pytest_q3omni.errors import FormatError
 from pytest_q3omni.nvfp4.reference import reference_pack
@@ -146,3 +146,18 @@ class TestInOrder:
 
         with ThreadPoolExecutor(2) as pool:
             assert all(pool.map(fill, (1, 2)))
+
+
+def test_a_damaged_member_leaves_the_others_of_its_group_exact(sound: SoundCheckpoint, tmp_path: Path) -> None:
+    """Their global scale comes from the damaged one's source, too."""
+    directory = tmp_path / "checkpoint"
+    shutil.copytree(sound("nvfp4-default"), directory)
+    for projection in "qkv":
+        copy = tmp_path / projection
+        shutil.copytree(directory, copy)
+        name = f"{ATTENTION}.{projection}_proj.weight_scale"
+        scales = read(copy, name)
+        scales[0, 0] = np.nan
+        write(copy, {name: scales})
+        found = [finding for finding in judged(copy).findings if finding.check != "expert-coverage"]
+        assert [(finding.check, finding.where) for finding in found] == [("block-scales", name)]

@@ -93,7 +93,7 @@ def mlp(name: str, hidden: int, inner: int) -> Shapes:
 def moe_layers(prefix: str, config: Section, *, shared_expert: bool) -> Shapes:
     """The decoder layers of thinker and talker: attention, router and experts, or a dense MLP where the config says."""
     hidden, experts = config.number("hidden_size"), config.number("num_experts")
-    dense, step = config.numbers("mlp_only_layers"), config.number("decoder_sparse_step")
+    dense, step = set(config.numbers("mlp_only_layers")), config.number("decoder_sparse_step")
     for layer in range(config.number("num_hidden_layers")):
         base = f"{prefix}.{layer}"
         yield from attention(f"{base}.self_attn", config)

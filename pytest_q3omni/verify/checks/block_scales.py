@@ -48,7 +48,9 @@ def _find(subject: Subject) -> Iterator[Fault]:
     for number, piece in enumerate(pieces(subject.checkpoint, chosen)):
         if not held:
             subject.progress("fetch block scales", min(number, len(chosen)), len(chosen))
-        if _suspicious(piece.data):
+        least, largest = _range(piece.data)
+        subject.largest_scales[piece.name] = max(largest, subject.largest_scales.get(piece.name, 0))
+        if least < 1 or largest > E4M3_MAX_CODE:
             found = bad.setdefault(piece.name, _Bad())
             _count(subject, modules[piece.name], piece, found, read_back=held and len(erased) < _READ_BACK)
             if found.zero:
@@ -64,12 +66,12 @@ def _readable(subject: Subject, packed: Packed) -> bool:
     return entry is not None and entry.info.dtype == "F8_E4M3" and entry.info.shape == (out, inner // BLOCK_SIZE)
 
 
-def _suspicious(data: NDArray[np.uint8]) -> bool:
-    """True where any code is not in 0x01 .. 0x7e. As signed numbers those with a sign bit are below 0."""
+def _range(data: NDArray[np.uint8]) -> tuple[int, int]:
+    """The least and the largest code as signed numbers: those with a sign bit are below 0."""
     import numpy as np
 
     signed = data.view(np.int8)
-    return bool(signed.min(initial=1) < 1 or signed.max(initial=1) > E4M3_MAX_CODE)
+    return int(signed.min(initial=1)), int(signed.max(initial=1))
 
 
 def _count(subject: Subject, packed: Packed, piece: Piece, bad: _Bad, *, read_back: bool) -> None:

@@ -2,11 +2,13 @@
 
 A processor with another `longest_edge` or sampling rate changes what the model sees and how much memory it takes
 (vllm#46268 took 52 GiB). Files are compared by value: a release that writes a default out, or leaves a key away, is a
-warning; a value that changed is an error. vocab.json, merges.txt and the like may be missing beside a tokenizer.json,
-which holds them, and it beside both. A `processor_config.json` overrides `preprocessor_config.json` in transformers 5,
-so where only one side has it, what takes effect is compared. Files that no loader reads (ModelScope's
+warning; a value that changed is an error. So is a value left out of the processor whose class has another default, a
+stop token left out, and tokens left out of a vocabulary. vocab.json, merges.txt and the like may be missing beside a
+tokenizer.json, which holds them, and it beside both; a chat template may move. A `processor_config.json` overrides
+`preprocessor_config.json` in transformers 5, so what takes effect is compared. Files that no loader reads (ModelScope's
 `configuration.json`, a `trainer_state.json`) are nobody's loss and not looked at. Without a source the processor must
-at least cut patches and mel bins as the towers take them, and generation stop at a token that there is.
+at least cut patches and mel bins as the towers take them, and generation stop at a token that there is, the turn's end
+among them.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pytest_q3omni.verify.companions import (
     GENERATION,
     MERGES,
     PROCESSORS,
+    READ,
     SECTIONS,
     SPECIAL,
     TEMPLATE,
@@ -30,22 +33,17 @@ from pytest_q3omni.verify.companions import (
     VIDEO_PROCESSOR,
     VOCAB,
     Companions,
+    same_value,
     vocabulary,
 )
 from pytest_q3omni.verify.subject import Subject
 
-_COMPARED = (
-    *(TOKENIZER, TOKENIZER_CONFIG, VOCAB, MERGES, ADDED, SPECIAL),
-    *(TEMPLATE, TEMPLATE_JSON, *PROCESSORS, VIDEO_PROCESSOR, GENERATION),
-)
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "_from_model_config"}
 _REPLACED = {
     VOCAB: TOKENIZER,
     MERGES: TOKENIZER,
     ADDED: TOKENIZER,
     SPECIAL: TOKENIZER,
-    TEMPLATE: TEMPLATE_JSON,
-    TEMPLATE_JSON: TEMPLATE,
     PROCESSORS[0]: PROCESSORS[1],
     PROCESSORS[1]: PROCESSORS[0],
     VIDEO_PROCESSOR: PROCESSORS[1],
@@ -57,7 +55,7 @@ _LISTED = ("additional_special_tokens", "extra_special_tokens")  # and for the l
 def _find(subject: Subject) -> Iterator[Fault]:
     here = Companions(subject.checkpoint.path)
     yield from _with_source(subject, here)
-    for name in (*PROCESSORS, VIDEO_PROCESSOR, GENERATION):
+    for name in (*PROCESSORS, VIDEO_PROCESSOR, GENERATION, SPECIAL):
         if here.json(name) is None and name in here.unreadable and subject.sound(name):
             yield Fault(name, here.unreadable[name].found, "a readable JSON file", f"copy {name} from the original")
     yield from _geometry(subject, here)
@@ -78,13 +76,35 @@ def _geometry(subject: Subject, here: Companions) -> Iterator[Fault]:
 
 
 def _stop_tokens(subject: Subject, here: Companions) -> Iterator[Fault]:
-    """A fault where the model is to stop at a token that it cannot write."""
-    size, told = vocabulary(subject.checkpoint.config), (here.json(GENERATION) or {}).get("eos_token_id")
-    tokens = [token for token in (told if isinstance(told, list) else [told]) if type(token) is int]
-    beyond = [token for token in tokens if size is not None and not 0 <= token < size]
-    if beyond and subject.sound(GENERATION):
+    """Faults where the model is to stop at a token that it cannot write, or not where its turn ends; and of sampling
+    that no engine accepts."""
+    content = here.json(GENERATION) or {}
+    told, fix = content.get("eos_token_id"), f"copy {GENERATION} from the original model"
+    if not subject.sound(GENERATION):
+        return
+    tokens = told if isinstance(told, list) else [told]
+    numbers = [token for token in tokens if type(token) is int]
+    size, end = vocabulary(subject.checkpoint.config), _turn_end(subject, here)
+    beyond = [token for token in numbers if size is not None and not 0 <= token < size]
+    if told is not None and (len(numbers) != len(tokens) or not numbers):
+        yield Fault(GENERATION, f"eos_token_id {told!r:.60}", "a token's number, or a list of such", fix)
+    elif beyond:
         found = f"eos_token_id {beyond[0]}, and the vocabulary has {size:,}"
-        yield Fault(GENERATION, found, "a token of the vocabulary", f"copy {GENERATION} from the original model")
+        yield Fault(GENERATION, found, "a token of the vocabulary", fix)
+    elif numbers and end is not None and end not in numbers and subject.source is None:
+        found = f"eos_token_id {told!r:.60}: generation does not stop where the turn ends"
+        yield Fault(GENERATION, found, f"{end} among them, which is config.json.im_end_token_id", fix)
+    for key, low in _SAMPLING.items():
+        value = content.get(key)
+        if value is not None and (type(value) not in (int, float) or not value >= low):
+            yield Fault(GENERATION, f"{key} {value!r:.60}", f"a number from {low} on", fix)
+
+
+def _turn_end(subject: Subject, here: Companions) -> int | None:
+    """The id of `<|im_end|>` where config.json and every tokenizer file agree on it."""
+    told = subject.checkpoint.config.get("im_end_token_id")
+    known = {tokens["<|im_end|>"][0] for tokens in here.tokens().values() if "<|im_end|>" in tokens}
+    return told if type(told) is int and known == {told} else None
 
 
 def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
@@ -92,7 +112,7 @@ def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
     if subject.source is None and not subject.omni:
         return
     if subject.source is None:
-        if not any(map(here.has, PROCESSORS)):
+        if not any(map(here.has, PROCESSORS)) and subject.sound(*PROCESSORS):
             yield Fault(
                 PROCESSORS[0],
                 "no processor config: images and audio cannot be read",
@@ -108,33 +128,38 @@ def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
             )
         return
     there = Companions(subject.source.path)
-    for name in filter(there.has, _COMPARED):
+    for name in filter(there.has, READ):
         fix = f"copy {name} from the source"
         if not here.has(name):
             if not _replaced(name, here) and subject.sound(name):
-                yield Fault(name, "missing", "the file that the source has", fix)
+                moved = name in (TEMPLATE, TEMPLATE_JSON) and bool(here.templates())
+                found = f"missing, and the template in {next(iter(here.templates()))}" if moved else "missing"
+                yield Fault(name, found, "the file that the source has", fix, "warning" if moved else "error")
         elif subject.sound(name):
             yield from _compare(name, here, there, fix)
-    if here.has(PROCESSORS[1]) != there.has(PROCESSORS[1]):
-        yield from _effective(here, there)
+    yield from _effective(subject, here, there)
 
 
 def _replaced(name: str, here: Companions) -> bool:
     """True where another file holds what the missing one held."""
     if name == TOKENIZER:
         return here.has(VOCAB) and here.has(MERGES)
+    if name in (TEMPLATE, TEMPLATE_JSON) and (here.has(TEMPLATE) or here.has(TEMPLATE_JSON)):
+        return True
     return name in _REPLACED and here.has(_REPLACED[name])
 
 
-def _effective(here: Companions, there: Companions) -> Iterator[Fault]:
-    """One fault for each part of the processor that reads another value than the source's does."""
+def _effective(subject: Subject, here: Companions, there: Companions) -> Iterator[Fault]:
+    """A fault for the first part of the processor that reads another value than the source's does."""
     place = PROCESSORS[1] if here.has(PROCESSORS[1]) else PROCESSORS[0]
-    for section in SECTIONS:
+    for section in SECTIONS if subject.omni else ():
+        if not subject.sound(*PROCESSORS, VIDEO_PROCESSOR) or not here.processor(section):
+            return
         count, first = _changed(here.processor(section), there.processor(section))
         if first is not None:
             key, mine, theirs = first
             more = f" and {count - 1} more fields" if count > 1 else ""
-            fix = f"remove {PROCESSORS[1]} and copy the processor's files from the source"
+            fix = "copy the processor's files from the source, and remove those that it does not have"
             yield Fault(
                 place, f"{section}.{key} takes effect as {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix
             )
@@ -162,6 +187,8 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
         return
     left, right = here.json(name), there.json(name)
     if right is None:
+        found = f"not compared, since the source's cannot be read: {there.unreadable[name].found}"
+        yield Fault(name, found, "a readable JSON file in the source", "download the source again", "warning")
         return
     if left is None:
         yield Fault(name, here.unreadable[name].found, "a readable JSON file", fix)
@@ -174,6 +201,10 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
         more = f" and {count - 1} more fields" if count > 1 else ""
         yield Fault(name, f"{place} is {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix)
         return
+    lost = _lost(name, left, right)
+    if lost:
+        yield Fault(name, lost, "as in the source", fix)
+        return
     only = (place for place, *_ in _differences(left, right, ""))
     told = list(islice(only, 5))
     if told:
@@ -181,6 +212,30 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
         yield Fault(name, found, "the source's keys", fix, "warning")
 
 
+def _lost(name: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """What the source's file has and this one cannot do without, "" where it has all that."""
+    if name == GENERATION and there.get("eos_token_id") is not None and here.get("eos_token_id") is None:
+        return f"no eos_token_id, which is {there['eos_token_id']!r:.60} in the source: generation does not stop"
+    if name == TOKENIZER:
+        gone = [key for key in _PIPELINE if there.get(key) and not here.get(key)]
+        if gone:
+            return f"lacks {', '.join(gone)}"
+        here, there = (_vocabulary(content) for content in (here, there))
+    if name in (TOKENIZER, VOCAB, ADDED) and there.keys() - here.keys():
+        missing = there.keys() - here.keys()
+        return f"lacks {len(missing):,} of {len(there):,} tokens, one of them {min(missing)!a:.40}"
+    return ""
+
+
+def _vocabulary(tokenizer: Mapping[str, Any]) -> Mapping[str, Any]:
+    model = tokenizer.get("model")
+    vocab = model.get("vocab") if isinstance(model, Mapping) else None
+    return vocab if isinstance(vocab, Mapping) else {}
+
+
+_PIPELINE = ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+"""What a tokenizer.json does to text."""
+_SAMPLING = {"temperature": 0, "top_p": 0, "repetition_penalty": 0}
 _GEOMETRY = (
     ("image_processor", "patch_size", "vision_config", "patch_size"),
     ("image_processor", "temporal_patch_size", "vision_config", "temporal_patch_size"),
@@ -204,7 +259,7 @@ def _differences(here: Mapping[str, Any], there: Mapping[str, Any], prefix: str)
         left, right = here.get(key, _NOTHING), there.get(key, _NOTHING)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _differences(left, right, f"{prefix}{key}.")
-        elif left != right:
+        elif not same_value(key, left, right):
             yield f"{prefix}{key}", left, right
 
 

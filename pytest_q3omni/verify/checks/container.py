@@ -7,13 +7,16 @@ itself accepts a header that lists one tensor twice; engines take whichever they
 
 from __future__ import annotations
 
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pytest_q3omni.errors import CheckpointError, Unreadable
 from pytest_q3omni.omni.checkpoint import INDEX, SINGLE
+from pytest_q3omni.omni.untrusted_files import inside
 from pytest_q3omni.verify.checks._protocol import Check, Fault
+from pytest_q3omni.verify.companions import READ
 from pytest_q3omni.verify.subject import Subject
 
 _FEW = 5  # tensors stored twice that are named one by one; more of them are a file too many
@@ -31,7 +34,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         listed[file].append(tensor)
     twice = [problem for problem in checkpoint.problems if problem.where in checkpoint.entries]
     yield from _copies(subject, twice) if len(twice) > _FEW else (_fault(problem, problem.where) for problem in twice)
-    yield from _links(subject)
+    yield from _no_files(subject, {_relative(problem.where, checkpoint.path) for problem in checkpoint.problems})
     for problem in checkpoint.problems:
         if problem.where in checkpoint.entries:
             continue
@@ -54,15 +57,27 @@ def _copies(subject: Subject, problems: Sequence[CheckpointError]) -> Iterator[F
         yield Fault(surplus, found, _EXPECTED["checkpoint"], f"delete {surplus}, or the other", blames=tuple(names))
 
 
-def _links(subject: Subject) -> Iterator[Fault]:
-    """Companions that are links out of the checkpoint; a report on their contents would carry them outside."""
+def _no_files(subject: Subject, reported: set[str]) -> Iterator[Fault]:
+    """Companions that are no files: links out of the checkpoint, whose contents a report would carry outside; pipes and
+    devices, at which a loader waits for ever; and, of the names that loaders ask for, directories and dead links."""
     checkpoint = subject.checkpoint
     for name in checkpoint.names() if checkpoint.holds_weights else ():
         file = checkpoint.path / name
-        if file.is_symlink() and not name.endswith(".safetensors") and file.is_file():
+        if name.endswith(".safetensors") or name in reported:
+            continue
+        if name in READ or not inside(file) or _special(file):
             fault = checkpoint.storage.fault(file)
             if fault is not None:
                 yield _fault(fault, name)
+
+
+def _special(file: Path) -> bool:
+    """True for a pipe, a device or a socket."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError):  # a link to nowhere
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _relative(where: str, path: Path) -> str:

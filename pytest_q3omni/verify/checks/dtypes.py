@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
+from pytest_q3omni.verify.checks.kept_tensors import widened
 from pytest_q3omni.verify.subject import Subject
 
 _FP8_SCALES = ("F32", "BF16", "F16")  # ModelOpt writes the first, compressed-tensors the model's dtype; engines cast
+
+
+_COMPUTED = ("bfloat16", "float16", "float32", "half", "float", "auto")
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
@@ -22,6 +26,8 @@ def _find(subject: Subject) -> Iterator[Fault]:
             continue
         if entry.info.dtype != expected.dtype and subject.sound(expected.name):
             kept = subject.implied.get(expected.name) is expected
+            if kept and widened(entry.info, expected):
+                continue  # which `planned-bytes` says
             fix = "write it as the source has it" if kept else "pack this module again"
             yield Fault(expected.name, f"dtype {entry.info.dtype}", expected.dtype, fix)
     yield from _computed_in(subject)
@@ -36,6 +42,8 @@ def _computed_in(subject: Subject) -> Iterator[Fault]:
     if said in ("float16", "float32") and 2 * kept.count("BF16") > sum(dtype != "U8" for dtype in kept):
         found = f"{said!r}, and {kept.count('BF16'):,} tensors are BF16"
         yield Fault(f"{CONFIG_JSON}.{field}", found, "'bfloat16'", "write the tensors' dtype", "warning")
+    elif config.get(field) is not None and said not in _COMPUTED:
+        yield Fault(f"{CONFIG_JSON}.{field}", f"{said!r:.60}", "'bfloat16': engines compute in it", "write 'bfloat16'")
 
 
 CHECK = Check("dtypes", "consistent", __doc__, _find, after=("planned-bytes",))

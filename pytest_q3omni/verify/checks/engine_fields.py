@@ -1,7 +1,8 @@
 """config.json names the fields that vLLM reads and transformers' config classes have no default for.
 
 transformers loads a config without them; vLLM 0.26 with transformers 5.17 then stops at engine start with an
-AttributeError (run on an H100 without `text_config.tie_word_embeddings`). A warning: other releases do start.
+AttributeError (run on an H100 without `text_config.tie_word_embeddings`). A warning, since other releases do start; an
+error where the source has the field: somebody took it out. vLLM finds its model by `architectures` alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _FIELDS: dict[tuple[str, ...], str] = {
 """Place -> its value in Qwen3-Omni-30B-A3B."""
 
 
+_NAMED, _OMNI = "architectures", "Qwen3OmniMoeForConditionalGeneration"
+
+
 def _find(subject: Subject) -> Iterator[Fault]:
     config = subject.checkpoint.config
     speech = has_speech(Section(config, CONFIG_JSON))
@@ -31,13 +35,19 @@ def _find(subject: Subject) -> Iterator[Fault]:
         section = _section(config, parents) if speech or place[0] != "talker_config" else None
         where = ".".join((CONFIG_JSON, *place))
         if section is not None and section.get(field) is None and subject.sound(where):
+            original = None if subject.source is None else _section(subject.source.config, parents)
+            taken_out = original is not None and original.get(field) is not None
             yield Fault(
                 where,
                 "no such field, and vLLM may stop without it: AttributeError at engine start",
                 f"a value; Qwen3-Omni-30B-A3B has {value}",
                 "add the field, with the original model's value",
-                "warning",
+                "error" if taken_out else "warning",
             )
+    if not config.get(_NAMED) and subject.omni and subject.sound(f"{CONFIG_JSON}.{_NAMED}"):
+        found, expected = "no architecture is named: vLLM does not know which model to build", f"['{_OMNI}']"
+        fix = "take `architectures` from the original model's config.json"
+        yield Fault(f"{CONFIG_JSON}.{_NAMED}", found, expected, fix)
 
 
 def _section(config: Mapping[str, Any], parents: list[str]) -> Mapping[str, Any] | None:

@@ -50,7 +50,13 @@ def _comparable(subject: Subject, tensor: TensorInfo) -> bool:
     there = None if subject.source is None else subject.source.entries.get(tensor.name)
     if here is None or there is None or not subject.sound(tensor.name):
         return False
-    return here.info == there.info and subject.expected.get(tensor.name) is tensor
+    same = here.info == there.info or (widened(here.info, there.info) and here.info.shape == there.info.shape)
+    return same and subject.expected.get(tensor.name) is tensor
+
+
+def widened(here: TensorInfo, there: TensorInfo) -> bool:
+    """True where a BF16 tensor is stored in float32: the same values, if its lower halves are zero."""
+    return (here.dtype, there.dtype) == ("F32", "BF16")
 
 
 class _Differences(NamedTuple):
@@ -73,16 +79,32 @@ def _differences(subject: Subject, tensor: TensorInfo, start: int, buffers: Buff
 
     assert subject.source is not None
     stop = min(nbytes(tensor), start + LIMIT)
-    mine = subject.checkpoint.read(tensor.name, buffers.get("mine", stop - start), start=start, stop=stop)
     theirs = subject.source.read(tensor.name, buffers.get("theirs", stop - start), start=start, stop=stop)
+    if widened(subject.entries[tensor.name].info, tensor):
+        wide = subject.checkpoint.read(
+            tensor.name, buffers.get("wide", 2 * len(theirs)), start=2 * start, stop=2 * stop
+        )
+        theirs = np.left_shift(theirs.view(np.uint16).astype(np.uint32), 16).view(np.uint8)
+        return _first_difference(wide, theirs, 4, start // 2)
+    mine = subject.checkpoint.read(tensor.name, buffers.get("mine", stop - start), start=start, stop=stop)
     words = len(mine) // 8 * 8  # eight bytes at a time, and the few that are left
     same = np.array_equal(mine[:words].view(np.uint64), theirs[:words].view(np.uint64))
     if same and np.array_equal(mine[words:], theirs[words:]):
         return None
-    mine, theirs = _values(mine, tensor), _values(theirs, tensor)
-    changed = np.flatnonzero(mine != theirs)
-    alike = np.array_equal(np.sort(mine), np.sort(theirs))
-    return _Differences(len(changed), start // _width(tensor) + int(changed[0]), alike)
+    return _first_difference(mine, theirs, _width(tensor), start // _width(tensor))
+
+
+def _first_difference(
+    mine: NDArray[np.uint8], theirs: NDArray[np.uint8], width: int, start: int
+) -> _Differences | None:
+    """Compares bit patterns of `width` bytes, the first of which is element `start` of the tensor."""
+    import numpy as np
+
+    left, right = (data.view(np.dtype(f"u{width}")) for data in (mine, theirs))
+    changed = np.flatnonzero(left != right)
+    if not len(changed):
+        return None
+    return _Differences(len(changed), start + int(changed[0]), np.array_equal(np.sort(left), np.sort(right)))
 
 
 def _fault(tensor: TensorInfo, parts: list[_Differences | None]) -> Fault | None:
@@ -108,13 +130,6 @@ def _width(tensor: TensorInfo) -> int:
     from math import prod
 
     return max(1, nbytes(tensor) // max(1, prod(tensor.shape)))
-
-
-def _values(data: NDArray[np.uint8], tensor: TensorInfo) -> NDArray[np.unsignedinteger]:
-    """Bit patterns, element by element."""
-    import numpy as np
-
-    return data.view(np.dtype(f"u{_width(tensor)}"))
 
 
 CHECK = Check(

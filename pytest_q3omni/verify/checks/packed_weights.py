@@ -13,12 +13,15 @@ mantissa bit, two experts exchanged.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.errors import FormatError
+from pytest_q3omni.nvfp4.format import SCALE_DIVISOR
 from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.omni.naming import fused_group
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.comparison import (
     NOISE,
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
 _SLACK = 1.01
 """Over the bound. Our own rules need none; a writer that divides in BF16 (2^-8 = 0.4 %) does."""
 
+_CUT = 1 + 2.0**-4  # half a step of E4M3; compressed-tensors' BF16 scales are off by 2^-8
+_UNLIKE = 0.15
+"""Relative error that no sound tensor has: trained ones 0.097, uniform weights 0.11."""
+
 _CAUSES = 20  # faults whose cause is looked for; each costs a few passes over the tensor
 _PLAIN = 0.5  # share of exact tensors from which on the writer packs plainly and the others are looked at more closely
 _AGAIN = "pack this module again from the source"
@@ -54,13 +61,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
     left = len(subject.packed) - sum(map(len, groups))
     total, done, exact, told = sum(map(len, groups)), 0, 0, 0
     other: list[Packed] = []
-    buffers = Buffers()
+    buffers, broken = Buffers(), _broken(subject, groups)
     compared = in_order(lambda packed: rederived(subject, packed, buffers), chain.from_iterable(groups))
     for group in groups:
         subject.progress("compare packed weights", done, total)
         results = list(islice(compared, len(group)))
         try:
-            largest = _largest(source, group, results, buffers)
+            largest = _largest(source, (*group, *broken.get(fused_group(group[0].module), ())), results, buffers)
         except FormatError as error:
             yield Fault(
                 error.where or group[0].codes,
@@ -76,18 +83,35 @@ def _find(subject: Subject) -> Iterator[Fault]:
             errors = result.errors
             subject.tensor_errors[packed.codes] = errors.relative, errors.worst
             exact += same
-            if errors.worst_share > _SLACK and not same:
+            if same:
+                continue
+            if errors.worst_share > _SLACK:
                 told += 1
                 yield _fault(packed, errors, _cause(subject, packed, buffers) if told <= _CAUSES else "")
-            elif not same:
+            elif fault := _too_far(packed, result):
+                yield fault
+            else:
                 other.append(packed)
     yield from _not_nearest(subject, other, exact, total)
     subject.uncompared += left
     _note(subject, exact, total, left)
 
 
+def _broken(subject: Subject, groups: list[tuple[Packed, ...]]) -> dict[str, list[Packed]]:
+    """Fused group -> members that are not compared and whose source counts all the same: scales come from all."""
+    assert subject.source is not None
+    compared = {packed.module for group in groups for packed in group}
+    found: dict[str, list[Packed]] = defaultdict(list)
+    for packed in subject.packed.values() if len(compared) < len(subject.packed) else ():
+        entry = subject.source.entries.get(f"{packed.module}.weight")
+        there = entry is not None and entry.info.dtype == "BF16" and entry.info.shape == packed.shape
+        if there and packed.module not in compared:
+            found[fused_group(packed.module)].append(packed)
+    return found
+
+
 def _largest(source: Checkpoint, group: tuple[Packed, ...], results: list[Rederived], buffers: Buffers) -> np.float32:
-    """The largest magnitude of the weights of all members, which the global scale comes from.
+    """The largest magnitude of the weights of all members, which the global scale comes from. `results`: of the first.
 
     Raises:
         FormatError: a source that holds NaN or Inf, and where.
@@ -97,9 +121,9 @@ def _largest(source: Checkpoint, group: tuple[Packed, ...], results: list[Rederi
     from pytest_q3omni.nvfp4.codec import amax
 
     largest = max(result.amax for result in results)
-    if not largest < math.inf:
-        largest = max(float(amax(source_weight(source, packed, buffers), where=packed.module)) for packed in group)
-    return np.float32(largest)
+    read = group[len(results) :] if largest < math.inf else group
+    others = (float(amax(source_weight(source, packed, buffers), where=packed.module)) for packed in read)
+    return np.float32(max(others, default=0.0) if largest == math.inf else max(largest, *others, 0.0))
 
 
 def _by_rule(
@@ -141,6 +165,20 @@ def _fault(packed: Packed, errors: BlockErrors, cause: str) -> Fault:
         f"at most 1 times the format's bound in every block (sound tensors: {NOISE[0]} to {NOISE[1]})",
         _AGAIN,
     )
+
+
+def _too_far(packed: Packed, result: Rederived) -> Fault | None:
+    """What the bound of single blocks excuses: the format may cut at 2688 times the global scale, and a writer that
+    takes too small a scale cuts everywhere."""
+    reach, errors = SCALE_DIVISOR * float(result.global_scale), result.errors
+    if result.amax > reach * _CUT:
+        told = f"the largest weight {result.amax:.4g} is cut to {reach:.4g}: the global scale is too small by a factor "
+        told += f"of {result.amax / reach:.3g}; relative error {errors.relative:.4f}"
+        return Fault(packed.global_scale, told, "a scale that reaches the largest weight: amax / 2688", _AGAIN)
+    if errors.relative > _UNLIKE:
+        told = f"relative error {errors.relative:.4f}, though no block is beyond what NVFP4 permits"
+        return Fault(packed.codes, told, f"{NOISE[0]} to {NOISE[1]}, as in sound tensors", _AGAIN)
+    return None
 
 
 def _not_nearest(subject: Subject, other: list[Packed], exact: int, total: int) -> Iterator[Fault]:

@@ -3,7 +3,9 @@
 Without the source nobody can tell whether a scale is right, but weights that training made are never alike. Block
 scales that are all one number were initialised and never written (`torch.ones` is what a loader starts from). Two
 layers with the same bytes are one layer, stored under two names: an error of a script, unless somebody built a model
-out of copies, so a warning. The beginning of each tensor is looked at; of a checkpoint on a hub nothing is read.
+out of copies, so a warning. Two experts of one layer with the same bytes are an error: a router that chooses between
+them gains nothing. With the source it is none, since `packed-weights` found each of them to be what the source has. The
+beginning of each tensor is looked at, and where two agree, all of them; of a checkpoint on a hub nothing is read.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pytest_q3omni.omni.naming import experts_module
+from pytest_q3omni.records import Severity
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.subject import Packed, Subject
 
@@ -22,6 +26,7 @@ _SCALES = 4096  # bytes of block scales that are looked at
 _CODES = 1024  # and of codes
 _AGAIN = "pack this module again from the source"
 _FEW = 64  # block scales that may be alike by chance
+_LEAST = 1  # E4M3's 2^-9: over all weights that vanish beside the rest of their group
 
 
 def _find(subject: Subject) -> Iterator[Fault]:
@@ -33,14 +38,20 @@ def _find(subject: Subject) -> Iterator[Fault]:
         if scales is None or len(scales) < _FEW:
             continue
         twin = seen.setdefault(scales.tobytes(), packed)
-        if (scales == scales[0]).all():
+        if scales[0] > _LEAST and (scales == scales[0]).all():
             if _weighs(subject, packed):
                 found = f"the first {len(scales):,} block scales are all 0x{int(scales[0]):02x}"
                 yield Fault(packed.block_scale, found, "scales that differ, as weights do", _AGAIN)
         elif twin is not packed and _weighs(subject, packed) and _same(subject, packed, twin):
             found = f"the same codes and block scales as {twin.module}"
             fix = "compare the source: copy the right layer, if they differ there"
-            yield Fault(packed.codes, found, "a weight of its own", fix, "warning")
+            yield Fault(packed.codes, found, "a weight of its own", fix, _severity(subject, packed, twin))
+
+
+def _severity(subject: Subject, packed: Packed, twin: Packed) -> Severity:
+    """An error for two experts of one layer, unless a source has them, too."""
+    experts = experts_module(packed.module)
+    return "error" if experts and experts == experts_module(twin.module) and subject.source is None else "warning"
 
 
 def _begin(subject: Subject, name: str, count: int) -> NDArray[np.uint8] | None:
