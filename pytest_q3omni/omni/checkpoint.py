@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.errors import CheckpointError, Inconsistent, InvalidRequest, Unreadable
-from pytest_q3omni.omni.config import read_json
+from pytest_q3omni.omni.config import THINKER_TYPE, read_json
 from pytest_q3omni.omni.naming import is_fused_expert_file
 from pytest_q3omni.omni.safetensors_file import Entry
 from pytest_q3omni.omni.stages import expected_tensors
@@ -107,6 +107,18 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """sha256 over config and headers (names, dtypes, shapes; not the weights)."""
         return fingerprint(self.config, self.tensors)
+
+
+def thinker_of(checkpoint: Checkpoint) -> Checkpoint:
+    """The thinker of a whole model as it would be alone: its config, and its tensors under names without the prefix."""
+    prefix = "thinker."
+    entries = {
+        name.removeprefix(prefix): entry._replace(info=replace(entry.info, name=name.removeprefix(prefix)))
+        for name, entry in checkpoint.entries.items()
+        if name.startswith(prefix)
+    }
+    config = {**checkpoint.config.get("thinker_config", {}), "model_type": THINKER_TYPE}
+    return replace(checkpoint, config=config, entries=entries)
 
 
 def fingerprint(config: Mapping[str, Any], tensors: list[TensorInfo]) -> str:

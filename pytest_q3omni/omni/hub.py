@@ -68,6 +68,8 @@ def place_of(checkpoint: str | PathLike[str], *, all_scales: bool = False) -> Hu
     if isinstance(checkpoint, HubFiles):
         return checkpoint
     text = fspath(checkpoint)
+    if not text.strip():
+        raise InvalidRequest("an empty name", expected="a checkpoint's directory, or hf://owner/name", fix="name it")
     return open_hub(text, all_scales=all_scales) if is_address(text) else Path(text)
 
 

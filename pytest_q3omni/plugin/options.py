@@ -96,6 +96,9 @@ def _text(config: pytest.Config, flag: str) -> tuple[str, Path]:
 
 def _path(config: pytest.Config, flag: str) -> Path | None:
     text, start = _text(config, flag)
+    if "://" in text:
+        fix = "download it and name its directory (`q3omni verify` judges hf://owner/name from afar)"
+        raise pytest.UsageError(f"{flag} {text}: an address; expected a directory. Fix: {fix}")
     return (start / Path(text).expanduser()).absolute() if text else None
 
 

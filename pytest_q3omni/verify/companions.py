@@ -62,16 +62,21 @@ class Companions:
         raw = read_at_most(self._path / name, _MOST_TEXT) if self.has(name) else None
         return None if raw is None else raw.decode("utf-8", errors="replace")
 
-    def processor(self, section: str) -> Mapping[str, Any]:
-        """What transformers 5 takes for one part of the processor: the nested section of processor_config.json, or else
-        the older files; and what no file says, as its class has it. In one spelling: pixels instead of edges, no values
-        that are computed from others. Empty where there is no file.
-        """
+    def part(self, section: str) -> Mapping[str, Any] | None:
+        """What transformers 5 reads one part of the processor from: the nested section of processor_config.json, or
+        else the older files. None where there is no file."""
         content = self.json(PROCESSORS[1])
-        part = (content or {}).get(section)
-        if not isinstance(part, Mapping):
-            files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
-            part = next((found for found in files if found is not None), content)
+        nested = (content or {}).get(section)
+        if isinstance(nested, Mapping):
+            return nested
+        files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
+        return next((found for found in files if found is not None), content)
+
+    def processor(self, section: str) -> Mapping[str, Any]:
+        """One part of the processor as it takes effect: what no file says is as its class has it. In one spelling:
+        pixels instead of edges, no values that are computed from others. Empty where there is no file.
+        """
+        part = self.part(section)
         if part is None:
             return {}
         expected, defaults = PROCESSOR[section]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.errors import CheckpointError, FormatError, Q3OmniError, UnknownName, WeightsNotHeld
-from pytest_q3omni.omni.checkpoint import open_checkpoint, scan
+from pytest_q3omni.omni.checkpoint import open_checkpoint, scan, thinker_of
+from pytest_q3omni.omni.config import MODEL_TYPE, THINKER_TYPE
+from pytest_q3omni.omni.safetensors_file import no_collection
 from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Progress, Severity, Verdict, no_progress
 from pytest_q3omni.verify.checks import VERDICTS, Check, checks
 from pytest_q3omni.verify.facts import facts
@@ -61,8 +63,26 @@ def judge(
         Unreachable: a hub does not answer.
     """
     _check_names(require)
-    original = None if source is None else open_checkpoint(source)
-    subject = Subject(scan(checkpoint), source=original, record=record, record_fault=record_fault, progress=progress)
+    with no_collection():
+        return _judge(checkpoint, source, record, record_fault, engine, progress)
+
+
+def _judge(
+    checkpoint: Path | HubFiles,
+    source: Path | None,
+    record: CalibrationRecord | None,
+    record_fault: Q3OmniError | None,
+    engine: AskEngine | None,
+    progress: Progress,
+) -> Judgement:
+    original, here = None if source is None else open_checkpoint(source), scan(checkpoint)
+    if (
+        original is not None
+        and here.config.get("model_type") == THINKER_TYPE
+        and original.config.get("model_type") == MODEL_TYPE
+    ):
+        original = thinker_of(original)
+    subject = Subject(here, source=original, record=record, record_fault=record_fault, progress=progress)
     unasked = _LATER["loads"] if engine is None else _unfit(subject)
     if engine is not None and not unasked:
         progress("ask the engine", 0, 1)

@@ -11,4 +11,4 @@ def break_(directory: Path) -> None:
     file.symlink_to("/dev/zero")
 
 
-FAULT = Fault("companions", "preprocessor_config.json", "files", break_)
+FAULT = Fault("container", "preprocessor_config.json", "files", break_)

@@ -108,3 +108,10 @@ def test_a_wrong_ini_leaves_other_tests_alone(pytester):
     result = run(pytester)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*/absent: no such directory; expected a Hugging Face model directory.*"])
+
+
+@pytest.mark.parametrize("flag", ["--q3omni-original", "--q3omni-quantized", "--q3omni-conversations"])
+def test_an_address_is_refused(pytester: pytest.Pytester, flag: str) -> None:
+    result = pytester.runpytest_subprocess(flag, "hf://owner/name")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{flag} hf://owner/name: an address; expected a directory. Fix: download it*"])

@@ -1,5 +1,6 @@
 """The judge: verdicts, what they need, what they say, and the sizes it reports."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from _checkpoint_edit import EXPERT, LAYER, bfloat16, edit_json, read, write
+from _checkpoint_edit import EXPERT, LAYER, bfloat16, edit_json, read, write, write_file
 from sound_checkpoints import SoundCheckpoint, judged
 
 from pytest_q3omni.calibrate.record import load_record
@@ -247,3 +248,24 @@ def test_progress_reaches_its_end(sound: SoundCheckpoint) -> None:
     told: list[tuple[str, int, int]] = []
     judge(sound("nvfp4-default"), progress=lambda *what: told.append(what))
     assert told[-1][1] == told[-1][2]
+
+
+def test_a_thinker_exported_alone_is_compared_with_the_whole_models(sound: SoundCheckpoint, tmp_path: Path) -> None:
+    whole = scan(sound("nvfp4-default"))
+    config = {**whole.config["thinker_config"], "model_type": "qwen3_omni_moe_thinker", "dtype": "bfloat16"}
+    block = dict(whole.config["quantization_config"])
+    block["ignore"] = [entry.removeprefix("thinker.") for entry in block["ignore"]]
+    block["quantized_layers"] = {
+        name.removeprefix("thinker."): entry for name, entry in block["quantized_layers"].items()
+    }
+    config["quantization_config"] = block
+    out = tmp_path / "alone"
+    shutil.copytree(whole.path, out, ignore=shutil.ignore_patterns("*.safetensors", "q3omni", "README.md"))
+    (out / "config.json").write_text(json.dumps(config))
+    thinker = {name: whole.array(name) for name in whole.entries if name.startswith("thinker.")}
+    write_file(out / "model.safetensors", {name.removeprefix("thinker."): array for name, array in thinker.items()})
+    judgement = judge(out, source=checkpoint_path())
+    assert [str(found) for found in judgement.findings if found.severity == "error"] == []
+    assert judgement.verdict("faithful").state == "pass"
+    assert "all 56 packed tensors are exactly" in judgement.verdict("faithful").why
+    assert list(judgement.facts.stages) == ["decoder", "towers"]

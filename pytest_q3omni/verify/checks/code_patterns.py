@@ -16,9 +16,9 @@ Writers that choose scales by another rule (MSE, four over six) have low blocks 
 left alone, as is a kind of module in which most have what is odd elsewhere.
 
 Whatever the writer: half of all weights are negative; some blocks of every tensor end at code 7; and since large
-weights are rarer than small ones, no magnitude is absent below one that is common (a source of few levels, INT4 say,
-has such holes in all tensors alike). Blocks do not repeat one byte. A sample of each tensor's codes is read, 32 KiB at
-most; the block scales were read by `block-scales`.
+weights are rarer than small ones, no magnitude is absent between two that are common. (Weights that were INT4 before
+lack the smallest alone.) Blocks do not repeat one byte. A sample of each tensor's codes is read, 32 KiB at most; the
+block scales were read by `block-scales`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _ENOUGH = 256  # codes other than zero, below which shares mean nothing
 _MANY = 2048  # codes other than zero, of which every magnitude has some
 _COMMON = 0.05  # share of a magnitude; a smaller one then has a third of it or more, by the widths of E2M1's steps:
 # that none of 2,048 codes has it is one case in 10^14
+_LOW_BITS, _MAGNITUDES, _BYTES = 0x1111_1111_1111_1111, 0x7777_7777_7777_7777, 0x0101_0101_0101_0101  # of one block
 _REPEATED = 4  # blocks of one repeated byte; by chance a block is one in 1 of 10^12 cases, of a ternary weight in 10^6
 _ONE_SIGN = 0.001  # share of the rarer sign: of 256 fair coins it is 0.2 or more, but for one case in 10^20
 _PLAIN = 0.001  # share of low blocks up to which a writer counts as plain; ours, ModelOpt's and llm-compressor's is 0
@@ -55,7 +56,7 @@ _AGAIN = "pack this module again from the source"
 
 
 class _Blocks(NamedTuple):
-    """Some blocks of a tensor: how many, and the number of the first; 0 where there are none."""
+    """Some blocks of a tensor: how many, and the number of the first, if there is one."""
 
     total: int
     first: int
@@ -85,12 +86,12 @@ class _Seen:
 
     @property
     def hole(self) -> int:
-        """The first magnitude that does not occur, and should: 7, or one below another that is common; 0 if none."""
+        """The first magnitude that does not occur, and should: 7, or one between two that are common; 0 if none."""
         if self.nonzero < _MANY:
             return 0
         common = [m for m in range(1, 7) if self.magnitudes[m - 1] > _COMMON * self.nonzero]
         largest = (7,) if self.blocks * BLOCK_SIZE >= _MANY else ()  # the least scale is over any smaller weights
-        wanted = (*largest, *range(1, max(common, default=0)))
+        wanted = (*largest, *range(min(common, default=0), max(common, default=0)))
         return next((m for m in wanted if not self.magnitudes[m - 1]), 0)
 
     def place(self, blocks: _Blocks) -> str:
@@ -154,22 +155,22 @@ def _look(subject: Subject, packed: Packed) -> _Seen:
     codes = np.concatenate([read(packed.codes, start=s, stop=s + length) for s in starts])
     scales = np.concatenate([read(packed.block_scale, start=s // _HALF, stop=(s + length) // _HALF) for s in starts])
     counts = _counts(codes)
-    rows = codes.reshape(-1, _HALF)
-    largest = np.maximum(codes & 0x07, codes >> 4 & 0x07).reshape(-1, _HALF).max(axis=1)
-    normal = (scales >= _NORMAL) & (scales < 0x7F) & (largest > 0)
-    emptied = (largest == 0) & (scales > _NORMAL) & ~np.isin(scales, _ZERO_SCALES)
+    each = codes.view(np.uint64)  # one block
+    zeros, full = each & _MAGNITUDES == 0, each & each >> 1 & each >> 2 & _LOW_BITS != 0
+    normal = (scales >= _NORMAL) & (scales < 0x7F) & ~zeros
+    emptied = zeros & (scales > _NORMAL) & (scales != _ZERO_SCALES[0]) & (scales != _ZERO_SCALES[1])
 
     def blocks(mask: NDArray[np.bool_]) -> _Blocks:
-        place, each = int(mask.argmax()), length // _HALF
-        return _Blocks(int(mask.sum()), starts[place // each] // _HALF + place % each if mask.any() else 0)
+        piece, place = divmod(int(mask.argmax()), length // _HALF)
+        return _Blocks(int(np.count_nonzero(mask)), starts[piece] // _HALF + place)
 
     return _Seen(
         packed,
-        int(normal.sum()),
-        low=blocks(normal & (largest < 7)),
+        int(np.count_nonzero(normal)),
+        low=blocks(normal & ~full),
         emptied=blocks(emptied),
         scale=int(scales[emptied.argmax()]),
-        repeated=blocks((largest > 0) & (rows == rows[:, :1]).all(axis=1)),
+        repeated=blocks(~zeros & (each == (each & 0xFF) * _BYTES)),
         magnitudes=tuple((counts[1:8] + counts[9:]).tolist()),
         negative=int(counts[9:].sum()),
     )

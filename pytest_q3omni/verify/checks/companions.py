@@ -73,6 +73,11 @@ def _geometry(subject: Subject, here: Companions) -> Iterator[Fault]:
         if type(wanted) is int and type(found) is int and found != wanted and subject.sound(place):
             expected = f"{wanted}, as {tower}.{field} says"
             yield Fault(place, f"{section}.{key} is {found}", expected, f"copy {place} from the original model")
+    part = here.part("image_processor") or {}
+    if subject.omni and "feature_extractor_type" in part and not part.get("image_processor_type"):
+        if subject.sound(place):
+            found = "names no image_processor_type: transformers takes it for a sound model's and gives up"
+            yield Fault(place, found, "Qwen2VLImageProcessor", f"copy {place} from the original model")
 
 
 def _stop_tokens(subject: Subject, here: Companions) -> Iterator[Fault]:
@@ -133,9 +138,9 @@ def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
         if not here.has(name):
             if not _replaced(name, here) and subject.sound(name):
                 moved = name in (TEMPLATE, TEMPLATE_JSON) and bool(here.templates())
-                found = f"missing, and the template in {next(iter(here.templates()))}" if moved else "missing"
+                found = f"missing, and transformers' processor does not ask {next(iter(here.templates()))}" if moved else "missing"
                 yield Fault(name, found, "the file that the source has", fix, "warning" if moved else "error")
-        elif subject.sound(name):
+        elif subject.sound(name) and not (name == VOCAB and here.has(TOKENIZER) and not subject.sound(TOKENIZER)):
             yield from _compare(name, here, there, fix)
     yield from _effective(subject, here, there)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_q3omni.omni.config import Section
+from pytest_q3omni.omni.config import MODEL_TYPE, Section
 from pytest_q3omni.omni.stages.talker import has_speech
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
 from pytest_q3omni.verify.subject import Subject
@@ -44,7 +44,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
                 "add the field, with the original model's value",
                 "error" if taken_out else "warning",
             )
-    if not config.get(_NAMED) and subject.omni and subject.sound(f"{CONFIG_JSON}.{_NAMED}"):
+    if not config.get(_NAMED) and config.get("model_type") == MODEL_TYPE and subject.sound(f"{CONFIG_JSON}.{_NAMED}"):
         found, expected = "no architecture is named: vLLM does not know which model to build", f"['{_OMNI}']"
         fix = "take `architectures` from the original model's config.json"
         yield Fault(f"{CONFIG_JSON}.{_NAMED}", found, expected, fix)

@@ -100,13 +100,15 @@ def _beyond(subject: Subject, files: Mapping[str, Mapping[str, tuple[int, bool]]
 
 
 def _contradiction(files: Mapping[str, Mapping[str, tuple[int, bool]]]) -> Iterator[Fault]:
-    """A fault where vocab.json and tokenizer.json give tokens other ids: slow and fast tokenizers then differ."""
+    """Faults where files give tokens other ids than tokenizer.json does: slow and fast tokenizers then differ."""
     slow, fast = files.get(VOCAB, {}), files.get(TOKENIZER, {})
     differing = [token for token, (number, _) in slow.items() if token in fast and fast[token][0] != number]
     if differing:
         token = differing[0]
         found = f"{len(differing):,} tokens have other ids than in {TOKENIZER}, first {token!a:.40}: {slow[token][0]}"
         yield Fault(VOCAB, found, f"{fast[token][0]}", _FIX)
+    elif 2 * len(slow) < len(fast) and VOCAB in files:
+        yield Fault(VOCAB, f"{len(slow):,} tokens, and {len(fast):,} in {TOKENIZER}", "the same vocabulary", _FIX)
     names = {number: token for token, (number, _) in fast.items()}
     for name in (TOKENIZER_CONFIG, ADDED):
         for token, (number, _) in files.get(name, {}).items():

@@ -1,0 +1,12 @@
+"""eos_token_id is a text."""
+
+from pathlib import Path
+
+from _checkpoint_edit import Fault, edit_json
+
+
+def break_(directory: Path) -> None:
+    edit_json(directory, "generation_config.json", lambda content: content.update(eos_token_id="431"))
+
+
+FAULT = Fault("companions", "generation_config.json", "companions", break_)
