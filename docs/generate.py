@@ -226,7 +226,13 @@ def _fixtures() -> Iterator[tuple[str, str, str]]:
 
 # --- checks.md and errors.md
 
-_NEEDS = {"": "the checkpoint", "source": "the source", "record": "the calibration record", "engine": "an engine"}
+_NEEDS = {
+    "": "the checkpoint",
+    "source": "the source",
+    "record": "the calibration record",
+    "engine": "an engine",
+    "answers": "answers of an engine",
+}
 
 
 def checks_page() -> str:

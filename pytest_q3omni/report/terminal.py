@@ -15,7 +15,7 @@ from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Parity,
 from pytest_q3omni.report.plain import plain
 
 _STYLE = {"pass": "green", "fail": "bold red", "not checked": "dim"}
-_SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON has all of them
+_SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON names or counts them
 
 
 def render_plans(plans: Sequence[Plan], remarks: Mapping[str, str], *, width: int = 120) -> str:
@@ -58,7 +58,8 @@ def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
         parts.append(Text(f"fetched: {fetched.bytes:,} bytes in {fetched.requests:,} requests, none of the weights\n"))
     parts += [_finding(finding) for finding in judgement.findings[:_SHOWN_FINDINGS]]
     if len(judgement.findings) > _SHOWN_FINDINGS:
-        parts.append(Text(f"... and {len(judgement.findings) - _SHOWN_FINDINGS} more findings; --format json has all"))
+        more = len(judgement.findings) - _SHOWN_FINDINGS
+        parts.append(Text(f"... and {more} more findings, which --format json names or counts"))
     return _text([*parts, _verdicts(judgement)], width)
 
 

@@ -69,6 +69,8 @@ class Companions:
         nested = (content or {}).get(section)
         if isinstance(nested, Mapping):
             return nested
+        if section == "video_processor" and any(isinstance((content or {}).get(other), Mapping) for other in SECTIONS):
+            content = None  # one file for images and sound: what videos get is not written there
         files = (self.json(name) for name in (*SECTIONS[section], PROCESSORS[0]))
         return next((found for found in files if found is not None), content)
 

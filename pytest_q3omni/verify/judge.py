@@ -186,7 +186,8 @@ def _in_order(findings: list[Finding]) -> list[Finding]:
 
 
 def _verdict(name: str, subject: Subject, findings: Sequence[Finding]) -> Verdict:
-    own = {check.name for check in checks() if check.verdict == name}
+    heard = subject.engine is not None and subject.engine.depth == "answers"
+    own = {check.name for check in checks() if check.verdict == name and (check.needs != "answers" or heard)}
     errors = [finding for finding in findings if finding.check in own and finding.severity == "error"]
     if errors:
         failed = ", ".join(dict.fromkeys(finding.check for finding in errors))

@@ -23,7 +23,7 @@ def test_every_file_is_a_check() -> None:
 def test_a_check_is_named_documented_and_placed(check: Check) -> None:
     assert load(PACKAGE, check.name).CHECK is check
     assert check.verdict in VERDICTS[:5]
-    assert check.needs in ("", "source", "record", "engine")
+    assert check.needs in ("", "source", "record", "engine", "answers")
     assert check.summary.endswith((".", ":"))
     assert len((check.description or "").split("\n\n")) > 1, "the docstring says why it matters"
     assert set(check.after) <= set(names(PACKAGE))

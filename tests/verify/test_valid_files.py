@@ -123,6 +123,93 @@ def test_files_that_other_tools_leave(copy: Copy) -> None:
     passes(judged(directory), *FILES, "calibrated")
 
 
+def test_chat_template_as_jinja(copy: Copy) -> None:
+    """As transformers 5 saves it, in one place alone; with a comment, raw text and a block that is set."""
+    directory = copy()
+    template = json.loads((directory / "chat_template.json").read_text())["chat_template"]
+    (directory / "chat_template.jinja").write_text(template)
+    (directory / "chat_template.json").unlink()
+    edit_json(directory, "tokenizer_config.json", lambda content: content.pop("chat_template"))
+    passes(judged(directory), *FILES, "calibrated")
+    extra = "{# {% if %} #}{% raw %}{% for {% endraw %}{%- set a -%}{}{%- endset -%}{% set b = '{%' %}{{ {'a': {}} }}"
+    (directory / "chat_template.jinja").write_text(extra + template)
+    passes(judged(directory, ()), "packed", "consistent")
+
+
+def test_one_stop_token_in_a_list(copy: Copy) -> None:
+    """[431] is 431, in config.json as in generation_config.json."""
+    directory = copy()
+    text = lambda config: config["thinker_config"]["text_config"].update(eos_token_id=[431])  # noqa: E731
+    edit_json(directory, "config.json", text)
+    edit_json(directory, "generation_config.json", lambda content: content.update(eos_token_id=[431]))
+    passes(judged(directory), *FILES, "calibrated")
+
+
+def test_more_stop_tokens_without_a_source(copy: Copy) -> None:
+    directory = copy()
+    edit_json(directory, "generation_config.json", lambda content: content.update(eos_token_id=[431, 429]))
+    passes(judged(directory, ()), "packed", "consistent")
+
+
+def test_more_stop_tokens_than_the_source(copy: Copy) -> None:
+    """Worth a warning: generation stops where the source's does, and perhaps before."""
+    directory = copy()
+    edit_json(directory, "generation_config.json", lambda content: content.update(eos_token_id=[431, 429]))
+    passes(judged(directory), *FILES, "calibrated")
+
+
+def test_merges_as_texts(copy: Copy) -> None:
+    """As older releases of tokenizers write them."""
+    directory = copy()
+
+    def as_texts(content: dict) -> None:
+        content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]
+
+    edit_json(directory, "tokenizer.json", as_texts)
+    passes(judged(directory), *FILES, "calibrated")
+
+
+def test_processor_in_one_file_without_videos(copy: Copy) -> None:
+    """Parts for images and sound in processor_config.json alone."""
+    directory = copy()
+    content = json.loads((directory / "preprocessor_config.json").read_text())
+    (directory / "preprocessor_config.json").unlink()
+    parts = {"image_processor": content, "feature_extractor": content}
+    (directory / "processor_config.json").write_text(json.dumps(parts))
+    passes(judged(directory), *FILES, "calibrated")
+
+
+def test_defaults_left_out_or_written_out(copy: Copy) -> None:
+    """A field that has its class's default means the same whether it is there or not."""
+    directory = copy()
+
+    def leave_out(config: dict) -> None:
+        config["thinker_config"]["text_config"].pop("norm_topk_prob")
+        config["code2wav_config"].pop("sliding_window")
+        config["talker_config"]["text_config"]["rope_parameters"]["rope_type"] = "default"
+
+    def write_out(content: dict) -> None:
+        content.update(do_rescale=True, rescale_factor=1 / 255, do_normalize=True, chunk_length=30)
+        for key in ("merge_size", "temporal_patch_size", "sampling_rate", "n_fft", "hop_length"):
+            content.pop(key)
+
+    edit_json(directory, "config.json", leave_out)
+    edit_json(directory, "preprocessor_config.json", write_out)
+    passes(judged(directory), *FILES, "calibrated")
+
+
+def test_harmless_files_in_folders(copy: Copy) -> None:
+    """Arrays of numbers, an archive, a picture, git's own folder: nothing that is unpickled."""
+    directory = copy()
+    (directory / "assets" / "more").mkdir(parents=True)
+    (directory / "assets" / "scales.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'shape': (1,), }")
+    (directory / "assets" / "more" / "pages.zip").write_bytes(b"PK\x03\x04" + bytes(26) + b"page.html")
+    (directory / "figure.png").write_bytes(b"\x89PNG")
+    (directory / ".git" / "objects").mkdir(parents=True)
+    (directory / ".git" / "objects" / "a.bin").write_bytes(b"x")
+    passes(judged(directory), *FILES, "calibrated")
+
+
 def test_without_a_card(copy: Copy) -> None:
     directory = copy()
     (directory / "README.md").unlink()

@@ -41,7 +41,7 @@ class Check:
     name: the file's name with `-`. verdict: the question of `VERDICTS` it belongs to.
     description: the module's docstring: what is wrong where it trips, why that matters, and how we know.
     find: yields the faults. after: checks whose faults explain away this one's, so they run first.
-    needs: "source" or "record" where it asks nothing without one.
+    needs: "source", "record" or "engine" where it asks nothing without one; "answers" of an engine.
     reads: "headers" where it looks at no tensor's bytes, "scales" where at scales and norms, "weights" otherwise.
     """
 

@@ -37,6 +37,10 @@ def _find(subject: Subject) -> Iterator[Fault]:
         unread = here.unreadable.get(TEMPLATE_JSON)
         found = "holds no `chat_template`" if unread is None else unread.found
         yield Fault(TEMPLATE_JSON, found, "a JSON object with the template", _FIX, blames=(TEMPLATE,))
+    elif [*templates] == [TOKENIZER_CONFIG] and (there is None or TEMPLATE in there or TEMPLATE_JSON in there):
+        if subject.sound(TOKENIZER_CONFIG, TEMPLATE, TEMPLATE_JSON):
+            found = f"missing: transformers' processor has no template, since it does not ask {TOKENIZER_CONFIG}"
+            yield Fault(TEMPLATE_JSON, found, f"it, or {TEMPLATE}", _FIX, blames=(TEMPLATE,))
     elif not templates:
         places = f"a template in {TEMPLATE}, {TEMPLATE_JSON} or {TOKENIZER_CONFIG}"
         if there == {}:

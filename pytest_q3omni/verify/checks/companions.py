@@ -4,11 +4,10 @@ A processor with another `longest_edge` or sampling rate changes what the model 
 (vllm#46268 took 52 GiB). Files are compared by value: a release that writes a default out, or leaves a key away, is a
 warning; a value that changed is an error. So is a value left out of the processor whose class has another default, a
 stop token left out, and tokens left out of a vocabulary. vocab.json, merges.txt and the like may be missing beside a
-tokenizer.json, which holds them, and it beside both; a chat template may move. A `processor_config.json` overrides
-`preprocessor_config.json` in transformers 5, so what takes effect is compared. Files that no loader reads (ModelScope's
-`configuration.json`, a `trainer_state.json`) are nobody's loss and not looked at. Without a source the processor must
-at least cut patches and mel bins as the towers take them, and generation stop at a token that there is, the turn's end
-among them.
+tokenizer.json, which holds them, and it beside both. A `processor_config.json` overrides `preprocessor_config.json` in
+transformers 5, so what takes effect is compared. Files that no loader reads (ModelScope's `configuration.json`, a
+`trainer_state.json`) are nobody's loss and not looked at. Without a source the processor must at least cut patches and
+mel bins as the towers take them, and generation stop at a token that there is, the turn's end among them.
 """
 
 from __future__ import annotations
@@ -74,10 +73,10 @@ def _geometry(subject: Subject, here: Companions) -> Iterator[Fault]:
             expected = f"{wanted}, as {tower}.{field} says"
             yield Fault(place, f"{section}.{key} is {found}", expected, f"copy {place} from the original model")
     part = here.part("image_processor") or {}
-    if subject.omni and "feature_extractor_type" in part and not part.get("image_processor_type"):
-        if subject.sound(place):
-            found = "names no image_processor_type: transformers takes it for a sound model's and gives up"
-            yield Fault(place, found, "Qwen2VLImageProcessor", f"copy {place} from the original model")
+    unnamed = "feature_extractor_type" in part and not part.get("image_processor_type")
+    if unnamed and subject.omni and subject.sound(place):
+        found = "names no image_processor_type: transformers takes it for a sound model's and gives up"
+        yield Fault(place, found, "Qwen2VLImageProcessor", f"copy {place} from the original model")
 
 
 def _stop_tokens(subject: Subject, here: Companions) -> Iterator[Fault]:
@@ -137,9 +136,7 @@ def _with_source(subject: Subject, here: Companions) -> Iterator[Fault]:
         fix = f"copy {name} from the source"
         if not here.has(name):
             if not _replaced(name, here) and subject.sound(name):
-                moved = name in (TEMPLATE, TEMPLATE_JSON) and bool(here.templates())
-                found = f"missing, and transformers' processor does not ask {next(iter(here.templates()))}" if moved else "missing"
-                yield Fault(name, found, "the file that the source has", fix, "warning" if moved else "error")
+                yield Fault(name, "missing", "the file that the source has", fix)
         elif subject.sound(name) and not (name == VOCAB and here.has(TOKENIZER) and not subject.sound(TOKENIZER)):
             yield from _compare(name, here, there, fix)
     yield from _effective(subject, here, there)
@@ -180,6 +177,16 @@ def _special_tokens(content: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _merges(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tokenizer whose merges are pairs, as recent releases write them; older ones write texts, "a b"."""
+    model = content.get("model")
+    merges = model.get("merges") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(merges, list):
+        return content
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+    return {**content, "model": {**model, "merges": pairs}}
+
+
 def _content(token: Any) -> str:
     """The text of a token that is written out as text or as an object."""
     return str(token.get("content") if isinstance(token, Mapping) else token)
@@ -198,12 +205,17 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
     if left is None:
         yield Fault(name, here.unreadable[name].found, "a readable JSON file", fix)
         return
+    if name == TOKENIZER:
+        left, right = _merges(left), _merges(right)
     if name == TOKENIZER_CONFIG:
         left, right = _special_tokens(left), _special_tokens(right)
     count, first = _changed(left, right)
     if first is not None:
         place, mine, theirs = first
         more = f" and {count - 1} more fields" if count > 1 else ""
+        if count == 1 and name == GENERATION and _more_stops(*first):
+            yield Fault(name, f"{place} is {mine!r:.60}", f"{theirs!r:.60} alone, as in the source", fix, "warning")
+            return
         yield Fault(name, f"{place} is {mine!r:.60}{more}", f"{theirs!r:.60}, as in the source", fix)
         return
     lost = _lost(name, left, right)
@@ -215,6 +227,12 @@ def _compare(name: str, here: Companions, there: Companions, fix: str) -> Iterat
     if told:
         found = f"{len(told) + sum(1 for _ in only)} keys differ from the source's: {', '.join(told)}"
         yield Fault(name, found, "the source's keys", fix, "warning")
+
+
+def _more_stops(place: str, here: Any, there: Any) -> bool:
+    """True where generation stops at the source's tokens, and at others, too."""
+    wanted = there if isinstance(there, list) else [there]
+    return place == "eos_token_id" and isinstance(here, list) and all(token in here for token in wanted)
 
 
 def _lost(name: str, here: Mapping[str, Any], there: Mapping[str, Any]) -> str:

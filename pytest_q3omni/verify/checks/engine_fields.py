@@ -36,7 +36,7 @@ def _find(subject: Subject) -> Iterator[Fault]:
         where = ".".join((CONFIG_JSON, *place))
         if section is not None and section.get(field) is None and subject.sound(where):
             original = None if subject.source is None else _section(subject.source.config, parents)
-            taken_out = original is not None and original.get(field) is not None
+            taken_out = original is not None and original.get(field) is not None and _one_release(subject)
             yield Fault(
                 where,
                 "no such field, and vLLM may stop without it: AttributeError at engine start",
@@ -48,6 +48,12 @@ def _find(subject: Subject) -> Iterator[Fault]:
         found, expected = "no architecture is named: vLLM does not know which model to build", f"['{_OMNI}']"
         fix = "take `architectures` from the original model's config.json"
         yield Fault(f"{CONFIG_JSON}.{_NAMED}", found, expected, fix)
+
+
+def _one_release(subject: Subject) -> bool:
+    """True where source and checkpoint were written by the same release, which leaves out the same defaults."""
+    configs = [subject.checkpoint.config, subject.source.config if subject.source else {}]
+    return len({(config.get("transformers_version"), "torch_dtype" in config) for config in configs}) == 1
 
 
 def _section(config: Mapping[str, Any], parents: list[str]) -> Mapping[str, Any] | None:

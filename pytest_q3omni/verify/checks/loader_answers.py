@@ -49,4 +49,4 @@ def _nonsense(modality: str, replies: list[Reply], begun: int, engine: str) -> F
     )
 
 
-CHECK = Check("loader-answers", "loads", __doc__, _find, after=("loader-coverage", "loader-methods"), needs="engine")
+CHECK = Check("loader-answers", "loads", __doc__, _find, after=("loader-coverage", "loader-methods"), needs="answers")
