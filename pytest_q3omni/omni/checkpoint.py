@@ -40,7 +40,8 @@ class Checkpoint:
 
     entries: every tensor of every readable shard. index: tensor -> file as the index says, None without an index.
     problems: faults of the container itself, each one an error that was not raised. storage: what its bytes are read
-    through; of a checkpoint on a hub, `path` holds the small files only.
+    through; of a checkpoint on a hub, `path` holds the small files only. index_total: the bytes that the index claims,
+    as it says them: anything, from anyone.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Checkpoint:
     index: Mapping[str, str] | None
     problems: tuple[CheckpointError, ...]
     storage: Storage = LOCAL
+    index_total: Any = None
 
     @property
     def tensors(self) -> list[TensorInfo]:
@@ -186,7 +188,7 @@ def scan(place: Path | HubFiles) -> Checkpoint:
 def _scan(path: Path, storage: Storage) -> Checkpoint:
     config = read_json(path / CONFIG)
     problems: list[CheckpointError] = []
-    index = _read_index(path, problems)
+    index, total = _read_index(path, problems)
     entries: dict[str, Entry] = {}
     files = _weight_files(path, index, storage, problems)
     for file, header in zip(files, storage.headers(files), strict=True):
@@ -205,15 +207,17 @@ def _scan(path: Path, storage: Storage) -> Checkpoint:
     if not entries and not problems:
         fix = "q3omni reads safetensors only; download or save the weights as such"
         problems.append(Unreadable("no *.safetensors file", where=str(path), expected="weights", fix=fix))
-    return Checkpoint(path, config, entries, index, tuple(problems), storage)
+    return Checkpoint(path, config, entries, index, tuple(problems), storage, total)
 
 
-def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str] | None:
+def _read_index(path: Path, problems: list[CheckpointError]) -> tuple[Mapping[str, str] | None, Any]:
+    """(tensor -> file, the total size it claims)."""
     file = path / INDEX
     if not file.exists():
-        return None
+        return None, None
     try:
-        weight_map = read_json(file).get("weight_map")
+        content = read_json(file)
+        weight_map, metadata = content.get("weight_map"), content.get("metadata")
         if not isinstance(weight_map, dict) or not all(isinstance(value, str) for value in weight_map.values()):
             problems.append(Unreadable("no weight_map of names", where=str(file), fix="write the index again"))
         elif len(weight_map) > MOST_TENSORS or len(set(weight_map.values())) > _MOST_FILES:
@@ -221,10 +225,10 @@ def _read_index(path: Path, problems: list[CheckpointError]) -> Mapping[str, str
             expected = f"at most {MOST_TENSORS:,} in {_MOST_FILES:,}"
             problems.append(Unreadable(found, where=str(file), expected=expected, fix="write the index again"))
         else:
-            return weight_map
+            return weight_map, metadata.get("total_size") if isinstance(metadata, Mapping) else None
     except CheckpointError as error:
         problems.append(error)
-    return None
+    return None, None
 
 
 def _weight_files(

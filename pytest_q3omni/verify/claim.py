@@ -208,7 +208,9 @@ def parents(module: str) -> Iterator[str]:
 
 def aliases(module: str) -> tuple[str, ...]:
     """The names under which an engine knows a module: its own, the fused layer's, the experts'."""
-    return tuple(dict.fromkeys(name for name in (module, fused_group(module), experts_module(module)) if name))
+    fused, experts = fused_group(module), experts_module(module)
+    names = (module,) if fused == module else (module, fused)
+    return (*names, experts) if experts else names
 
 
 class _Names:

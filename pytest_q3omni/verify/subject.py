@@ -282,8 +282,11 @@ class Subject:
         result: dict[str, TensorInfo] = {}
         for tensor in self.implied.values():
             scheme = self._stored_scheme(tensor.name.removesuffix(".weight"))
-            targets = (tensor,) if scheme is None else self.layout.targets(tensor, scheme)
-            result.update((target.name, target) for target in targets)
+            if scheme is None:
+                result[tensor.name] = tensor
+                continue
+            for target in self.layout.targets(tensor, scheme):
+                result[target.name] = target
         return result
 
     def _stored_scheme(self, module: str) -> Scheme | None:

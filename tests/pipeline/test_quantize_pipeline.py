@@ -278,7 +278,7 @@ def test_a_damaged_record_in_a_checkpoint_fails_calibrated_alone(tmp_path: Path)
     judgement = api.verify(tmp_path / "out", source=TINY)
     states = [judgement.verdict(name).state for name in ("packed", "consistent", "faithful", "calibrated")]
     assert states == ["pass", "pass", "pass", "fail"]
-    with pytest.raises(Unreadable):
+    with pytest.raises(Inconsistent, match="sha256"):
         api.verify(tmp_path / "out", record=tmp_path / "out" / "q3omni")
 
 

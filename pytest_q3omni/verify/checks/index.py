@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from pytest_q3omni.errors import CheckpointError
 from pytest_q3omni.omni.checkpoint import INDEX, SINGLE
-from pytest_q3omni.omni.config import read_json
 from pytest_q3omni.verify.checks._protocol import Check, Fault
 from pytest_q3omni.verify.subject import Subject
 
@@ -40,10 +38,11 @@ def _without_index(subject: Subject) -> Iterator[Fault]:
 
 
 def _listed(subject: Subject, index: Mapping[str, str]) -> Iterator[Fault]:
+    entries = subject.entries
     for name, file in index.items():
         if not subject.sound(name, file):
             continue
-        entry = subject.entries.get(name)
+        entry = entries.get(name)
         if entry is None:
             yield Fault(
                 name,
@@ -78,11 +77,7 @@ def _unlisted(subject: Subject, index: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def _total(subject: Subject) -> Iterator[Fault]:
-    try:
-        metadata = read_json(subject.checkpoint.path / INDEX).get("metadata")
-    except CheckpointError:
-        return  # the container check says so
-    total = metadata.get("total_size") if isinstance(metadata, Mapping) else None
+    total = subject.checkpoint.index_total
     stored = sum(entry.end - entry.begin for entry in subject.entries.values())
     if total is not None and total != stored and not subject.broken:
         found = f"metadata.total_size is {total!r:.40}"

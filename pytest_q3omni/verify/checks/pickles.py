@@ -35,7 +35,13 @@ def _find(subject: Subject) -> Iterator[Fault]:
     local = subject.checkpoint.holds_weights
     for name in islice(_within(subject.checkpoint.path, names) if local else names, _MOST_FILES):
         by_name = name.lower().endswith(_SUFFIXES)
-        if by_name or (local and subject.sound(name) and _pickled(subject.checkpoint.path / name)):
+        try:
+            by_bytes = not by_name and local and subject.sound(name) and _pickled(subject.checkpoint.path / name)
+        except OSError as error:
+            found = f"cannot be opened ({error.strerror or error}), so nobody knows what it is"
+            yield Fault(name, found, "a readable file", "check its rights, or delete it", "warning")
+            continue
+        if by_name or by_bytes:
             yield Fault(
                 name,
                 f"a pickle (by its {'suffix' if by_name else 'first bytes'}): loading it runs code",
@@ -64,13 +70,10 @@ def _pickled(file: Path) -> bool:
     """True where the first bytes are a pickle's, torch's archive of one, or those of a numpy array of objects."""
     if file.suffix == ".safetensors":
         return False  # whose header `container` reads
-    try:
-        if not inside(file):
-            return False
-        with open_regular(file) as stream:
-            start = stream.read(_START) or b""
-    except OSError:
+    if not inside(file):
         return False
+    with open_regular(file) as stream:
+        start = stream.read(_START) or b""
     objects = start.startswith(b"\x93NUMPY") and b"'descr': '|O'" in start
     return start[:2] in _PROTOCOLS or objects or (start.startswith(b"PK\x03\x04") and b"data.pkl" in start)
 
