@@ -112,12 +112,17 @@ def _by_layer(checkpoint: Checkpoint, suffixes: Suffixes) -> _Totals:
     totals = _Totals()
     names = checkpoint.entries.keys()
     layers: dict[str, str] = {}  # of modules: the tensors of one are in one layer
+    scales = {*suffixes[1:], *_SCALES}  # two of three tensors of a packed checkpoint: they have bytes, no parameters
     for name, entry in checkpoint.entries.items():
         module, _, suffix = name.rpartition(".")
         if module not in layers:
             layers[module] = _layer(module, name)
+        stored = entry.end - entry.begin
+        if suffix in scales:
+            totals[layers[module]][1] += stored
+            continue
         parameters, packed, fp8 = _parameters(entry.info, module, suffix, names, suffixes)
-        totals.add(layers[module], parameters, entry.end - entry.begin, packed, fp8)
+        totals.add(layers[module], parameters, stored, packed, fp8)
     return totals
 
 
@@ -151,10 +156,8 @@ def _flow(totals: Mapping[str, object]) -> Iterator[str]:
 def _parameters(
     tensor: TensorInfo, module: str, suffix: str, names: Container[str], suffixes: Suffixes
 ) -> tuple[int, int, int]:
-    """(parameters, those that are packed, those that are FP8) of one stored tensor."""
+    """(parameters, those that are packed, those that are FP8) of one stored tensor that is no scale."""
     codes, block_scale, *_ = suffixes
-    if suffix in suffixes[1:] or suffix in _SCALES:
-        return 0, 0, 0
     count = prod(tensor.shape)
     if suffix == codes and tensor.dtype in ("U8", "I8") and f"{module}.{block_scale}" in names:
         return 2 * count, 2 * count, 0
