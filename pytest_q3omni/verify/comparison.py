@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_q3omni.nvfp4.format import BLOCK_SIZE
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.omni.naming import fused_group
+from pytest_q3omni.records import TensorInfo
 from pytest_q3omni.verify.subject import Packed, Subject
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ def comparable_module(subject: Subject, packed: Packed) -> bool:
         return False
     readable = _as_expected(subject, packed.codes) and _as_expected(subject, packed.block_scale)
     return readable and subject.global_scale(packed) is not None
+
+
+def widened(here: TensorInfo, there: TensorInfo) -> bool:
+    """True where a BF16 tensor is stored in float32: the same values, if its lower halves are zero."""
+    return (here.dtype, there.dtype) == ("F32", "BF16")
 
 
 def _as_expected(subject: Subject, name: str) -> bool:

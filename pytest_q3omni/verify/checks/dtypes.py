@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_q3omni.verify.checks._protocol import CONFIG_JSON, Check, Fault
-from pytest_q3omni.verify.checks.kept_tensors import widened
+from pytest_q3omni.verify.comparison import widened
 from pytest_q3omni.verify.subject import Subject
 
 _FP8_SCALES = ("F32", "BF16", "F16")  # ModelOpt writes the first, compressed-tensors the model's dtype; engines cast

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_q3omni.omni.safetensors_file import nbytes
 from pytest_q3omni.records import TensorInfo
 from pytest_q3omni.verify.checks._protocol import Check, Fault
-from pytest_q3omni.verify.comparison import Buffers, in_order
+from pytest_q3omni.verify.comparison import Buffers, in_order, widened
 from pytest_q3omni.verify.reading import LIMIT
 from pytest_q3omni.verify.subject import Subject
 
@@ -52,11 +52,6 @@ def _comparable(subject: Subject, tensor: TensorInfo) -> bool:
         return False
     same = here.info == there.info or (widened(here.info, there.info) and here.info.shape == there.info.shape)
     return same and subject.expected.get(tensor.name) is tensor
-
-
-def widened(here: TensorInfo, there: TensorInfo) -> bool:
-    """True where a BF16 tensor is stored in float32: the same values, if its lower halves are zero."""
-    return (here.dtype, there.dtype) == ("F32", "BF16")
 
 
 class _Differences(NamedTuple):
