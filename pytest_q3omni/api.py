@@ -198,11 +198,11 @@ def verify(
 
 
 def _engine(name: str, depth: str, python: AnyPath | None) -> AskEngine:
-    from pytest_q3omni.engines.vllm import VLLM
+    from pytest_q3omni.engines.vllm_loader import VLLMLoader
 
     if name != "vllm":
         raise UnknownName(f"no engine is called '{name}'", expected="vllm", fix="choose that one")
-    return VLLM(depth, python).load
+    return VLLMLoader(depth, python).load
 
 
 def find_record(record_or_checkpoint: AnyPath) -> CalibrationRecord | None:

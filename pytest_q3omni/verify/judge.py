@@ -53,7 +53,7 @@ def judge(
 
     record_fault: why the checkpoint's own record cannot be read: a finding of `calibrated`, which the other verdicts
     do not need. require: verdicts that the caller insists on; a wrong name is refused, and what "not checked" means is
-    the caller's. engine: what `loads` is asked of, such as `VLLM(...).load`.
+    the caller's. engine: what `loads` is asked of, such as `VLLMLoader(...).load`.
 
     Raises:
         Q3OmniError: the engine could not judge, for no fault of the checkpoint.

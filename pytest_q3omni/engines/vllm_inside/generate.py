@@ -33,11 +33,12 @@ def answers(request: dict[str, Any], step: Callable[..., Any]) -> list[dict[str,
     engine = step("load", lambda: LLM(model=request["model"], **options))
     greedy = SamplingParams(temperature=0.0, max_tokens=request["max_tokens"])
     render = engine.get_tokenizer().apply_chat_template
-    given = step("answer", lambda: engine.generate([_prompt(q, render) for q in questions], greedy, use_tqdm=False))
+    given = step("answer", lambda: engine.generate([prompt_of(q, render) for q in questions], greedy, use_tqdm=False))
     return [{"tokens": list(one.outputs[0].token_ids), "text": one.outputs[0].text} for one in given]
 
 
-def _prompt(question: dict[str, Any], render: Callable[..., str]) -> dict[str, Any]:
+def prompt_of(question: dict[str, Any], render: Callable[..., str]) -> dict[str, Any]:
+    """A question as vLLM takes it: the text that the chat template renders, and what is to be seen and heard."""
     import numpy as np
     from PIL import Image
 

@@ -20,9 +20,11 @@ _QUIET = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_DO_NOT_TRACK": "1",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
+"""FlashInfer's sampler is compiled at the first start, with tools that a serving machine often lacks; greedy answers do
+not need it."""
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -31,9 +33,15 @@ _SCHEMAS = (
 _kept: list[Any] = []  # what torch.library defines lives as long as the object
 
 
-def prepare(scratch: Path) -> None:
-    """Before anything of vLLM is imported. scratch: a folder that goes away with the request."""
-    os.environ.update(_QUIET, VLLM_CACHE_ROOT=str(scratch / "cache"))
+def prepare(scratch: Path, *, serving: bool = False) -> None:
+    """Before anything of vLLM is imported. scratch: a folder that goes away with the request.
+
+    serving: as vLLM serves, with its engine in another process and what it compiled before; only a CPU build, whose
+    kernels and packages are replaced here, stays in this one.
+    """
+    os.environ.update(_QUIET)
+    if not serving:
+        os.environ["VLLM_CACHE_ROOT"] = str(scratch / "cache")
     for name in ("torchaudio", "torchcodec"):
         try:
             __import__(name)
@@ -52,7 +60,16 @@ def prepare(scratch: Path) -> None:
         _kept.append(library)
     except ImportError:
         pass
-    _inspect_here()
+    if not serving or not _has_cuda():
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        _inspect_here()
+
+
+def _has_cuda() -> bool:
+    """A CUDA build with a device; without touching the device, which a process must not do before it forks."""
+    import torch
+
+    return bool(torch.version.cuda) and torch.cuda.device_count() > 0
 
 
 def _forget(package: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_interpreter import LOADED, FakeInterpreter
 
-from pytest_q3omni.engines import vllm
-from pytest_q3omni.engines.vllm import INSIDE, VLLM, fed, stage
+from pytest_q3omni.engines import vllm_loader
+from pytest_q3omni.engines.vllm_loader import INSIDE, VLLMLoader, fed, stage
 from pytest_q3omni.errors import EngineError, InvalidRequest, UnknownName
 from pytest_q3omni.omni.checkpoint import Checkpoint, open_checkpoint, scan
 from pytest_q3omni.omni.storage import LocalFiles
@@ -37,7 +37,7 @@ def replies(count: int, first: int = 7) -> dict[str, Any]:
 
 def test_the_request_holds_every_tensor_with_its_place(tmp_path: Path, checkpoint: Checkpoint) -> None:
     fake = FakeInterpreter(tmp_path, loads=LOADED)
-    report = VLLM("headers", fake.python).load(checkpoint)
+    report = VLLMLoader("headers", fake.python).load(checkpoint)
     (run,) = fake.seen
     assert run["inside"] == str(INSIDE)
     assert run["request"]["depth"] == "headers"
@@ -51,7 +51,7 @@ def test_the_request_holds_every_tensor_with_its_place(tmp_path: Path, checkpoin
 
 def test_to_load_it_needs_configs_only(tmp_path: Path, checkpoint: Checkpoint) -> None:
     fake = FakeInterpreter(tmp_path, loads=LOADED)
-    VLLM("bytes", fake.python).load(checkpoint)
+    VLLMLoader("bytes", fake.python).load(checkpoint)
     assert fake.seen[0]["files"] == ["config.json"]
 
 
@@ -61,7 +61,7 @@ def test_nothing_of_our_environment_gets_into_the_engines(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("VIRTUAL_ENV", "/ours")
     fake = FakeInterpreter(tmp_path, loads=LOADED)
-    VLLM("headers", fake.python).load(checkpoint)
+    VLLMLoader("headers", fake.python).load(checkpoint)
     (run,) = fake.seen
     assert not {"PYTHONPATH", "VIRTUAL_ENV"} & run["environment"].keys()
     assert run["cwd"] != str(Path.cwd())
@@ -99,16 +99,16 @@ class OnAHub(LocalFiles):
 def test_of_a_checkpoint_on_a_hub_headers_can_be_judged(tmp_path: Path, checkpoint: Checkpoint) -> None:
     remote = replace(checkpoint, storage=OnAHub())
     fake = FakeInterpreter(tmp_path, loads=LOADED)
-    assert VLLM("headers", fake.python).load(remote).rejected is None
+    assert VLLMLoader("headers", fake.python).load(remote).rejected is None
     for depth in ("bytes", "answers"):
         with pytest.raises(InvalidRequest, match="on a hub"):
-            VLLM(depth, fake.python).load(remote, checkpoint)
+            VLLMLoader(depth, fake.python).load(remote, checkpoint)
 
 
 def test_a_refusal_is_a_result(tmp_path: Path, checkpoint: Checkpoint) -> None:
     refusal = {"step": "load", "tensor": "thinker.lm_head.weight", "message": "RuntimeError: sizes"}
     short = {key: LOADED[key] for key in ("versions", "tensors", "seconds", "peak_bytes")}
-    report = VLLM("headers", FakeInterpreter(tmp_path, loads={**short, "rejected": refusal}).python).load(checkpoint)
+    report = VLLMLoader("headers", FakeInterpreter(tmp_path, loads={**short, "rejected": refusal}).python).load(checkpoint)
     assert report.rejected is not None
     assert (report.rejected.step, report.rejected.tensor) == ("load", "thinker.lm_head.weight")
 
@@ -116,7 +116,7 @@ def test_a_refusal_is_a_result(tmp_path: Path, checkpoint: Checkpoint) -> None:
 def test_unwritten_parameters_are_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
     item = {"parameter": "x.w2_weight", "module": "m.experts", "suffix": "w2_weight", "written": 7, "total": 8,
             "rows": 8, "gaps": [[3, 4]], "why": ""}  # fmt: skip
-    report = VLLM("headers", FakeInterpreter(tmp_path, loads={**LOADED, "unwritten": [item]}).python).load(checkpoint)
+    report = VLLMLoader("headers", FakeInterpreter(tmp_path, loads={**LOADED, "unwritten": [item]}).python).load(checkpoint)
     (found,) = report.unwritten
     assert (found.module, found.parameter, found.written, found.total) == ("m.experts", "w2_weight", 7, 8)
     assert found.gaps == ((3, 4),)
@@ -126,7 +126,7 @@ def test_a_process_that_dies_is_told_with_its_last_lines(tmp_path: Path, checkpo
     said = [f"line {number}" for number in range(20)] + ["ImportError: no kernel"]
     fake = FakeInterpreter(tmp_path, says=said, code=3)
     with pytest.raises(EngineError, match=r"ended with code 3.*line 19 / ImportError: no kernel") as caught:
-        VLLM("headers", fake.python).load(checkpoint)
+        VLLMLoader("headers", fake.python).load(checkpoint)
     assert "line 3 " not in caught.value.found
     assert str(fake.python) in caught.value.where
 
@@ -134,50 +134,50 @@ def test_a_process_that_dies_is_told_with_its_last_lines(tmp_path: Path, checkpo
 def test_a_process_that_is_killed_is_told_with_the_signal(tmp_path: Path, checkpoint: Checkpoint) -> None:
     fake = FakeInterpreter(tmp_path, signal=9)
     with pytest.raises(EngineError, match=r"signal 9 \(Killed\).*lack of memory"):
-        VLLM("headers", fake.python).load(checkpoint)
+        VLLMLoader("headers", fake.python).load(checkpoint)
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm, "SECONDS", {"headers": 0.5})
+    monkeypatch.setattr(vllm_loader, "SECONDS", {"headers": 0.5})
     fake = FakeInterpreter(tmp_path, sleeps=3600, loads=LOADED)
     with pytest.raises(EngineError, match=r"no answer within 0\.5 s"):
-        VLLM("headers", fake.python).load(checkpoint)
+        VLLMLoader("headers", fake.python).load(checkpoint)
 
 
 @pytest.mark.parametrize("answer", ["no JSON", "[]", '{"rejected": null}', '{"versions": 3}'])
 def test_nonsense_is_no_report(answer: str, tmp_path: Path, checkpoint: Checkpoint) -> None:
     with pytest.raises(EngineError, match="something else than a report"):
-        VLLM("headers", FakeInterpreter(tmp_path, loads=answer).python).load(checkpoint)
+        VLLMLoader("headers", FakeInterpreter(tmp_path, loads=answer).python).load(checkpoint)
 
 
 @pytest.mark.parametrize("answer", ["[]", '{"rejected": null}', '{"rejected": null, "answers": []}'])
 def test_nonsense_is_no_answer(
     answer: str, tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "is_bundled", lambda original: False)
+    monkeypatch.setattr(vllm_loader, "is_bundled", lambda original: False)
     fake = FakeInterpreter(tmp_path, loads=LOADED, answers=answer)
     with pytest.raises(EngineError, match="something else than a report"):
-        VLLM("answers", fake.python).load(checkpoint, checkpoint)
+        VLLMLoader("answers", fake.python).load(checkpoint, checkpoint)
 
 
 def test_an_unknown_depth_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="one of headers, bytes, answers"):
-        VLLM("deep", tmp_path)
+        VLLMLoader("deep", tmp_path)
 
 
 def test_answers_need_the_original(tmp_path: Path, checkpoint: Checkpoint) -> None:
     fake = FakeInterpreter(tmp_path, loads=LOADED)
     with pytest.raises(InvalidRequest, match="--source SRC"):
-        VLLM("answers", fake.python).load(checkpoint)
+        VLLMLoader("answers", fake.python).load(checkpoint)
     assert not fake.seen
 
 
 def test_both_models_are_asked_the_same(
     tmp_path: Path, checkpoint: Checkpoint, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "is_bundled", lambda original: False)  # the tiny's own questions need decoders
+    monkeypatch.setattr(vllm_loader, "is_bundled", lambda original: False)  # the tiny's own questions need decoders
     fake = FakeInterpreter(tmp_path, loads=LOADED, answers=[replies(12), replies(12, first=9)])
-    report = VLLM("answers", fake.python).load(scan(copied), checkpoint)
+    report = VLLMLoader("answers", fake.python).load(scan(copied), checkpoint)
     loading, first, second = fake.seen
     assert loading["request"]["depth"] == "headers"
     assert first["request"]["questions"] == second["request"]["questions"]
@@ -191,31 +191,31 @@ def test_both_models_are_asked_the_same(
 def test_an_original_that_the_engine_refuses_is_no_fault_of_the_checkpoint(
     tmp_path: Path, checkpoint: Checkpoint, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "is_bundled", lambda original: False)
+    monkeypatch.setattr(vllm_loader, "is_bundled", lambda original: False)
     refusal = {"rejected": {"step": "load", "tensor": "", "message": "no room"}, "seconds": 1, "peak_bytes": 1}
     fake = FakeInterpreter(tmp_path, loads=LOADED, answers=refusal)
     with pytest.raises(EngineError, match="does not answer with the original: no room"):
-        VLLM("answers", fake.python).load(scan(copied), checkpoint)
+        VLLMLoader("answers", fake.python).load(scan(copied), checkpoint)
 
 
 def test_a_checkpoint_that_cannot_answer_is_refused(
     tmp_path: Path, checkpoint: Checkpoint, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm, "is_bundled", lambda original: False)
+    monkeypatch.setattr(vllm_loader, "is_bundled", lambda original: False)
     refusal = {"rejected": {"step": "answer", "tensor": "", "message": "NaN"}, "seconds": 1, "peak_bytes": 1}
     fake = FakeInterpreter(tmp_path, loads=LOADED, answers=[replies(12), refusal])
-    report = VLLM("answers", fake.python).load(scan(copied), checkpoint)
+    report = VLLMLoader("answers", fake.python).load(scan(copied), checkpoint)
     assert report.rejected is not None
     assert (report.rejected.step, report.rejected.message) == ("answer", "NaN")
 
 
 def test_the_tiny_is_known_by_its_weights(checkpoint: Checkpoint, copied: Path) -> None:
-    assert vllm.is_bundled(checkpoint)
+    assert vllm_loader.is_bundled(checkpoint)
     file = copied / "model.safetensors"
     raw = bytearray(file.read_bytes())
     raw[8 + int.from_bytes(raw[:8], "little")] ^= 1  # the first tensor's first byte
     file.write_bytes(raw)
-    assert not vllm.is_bundled(scan(copied))
+    assert not vllm_loader.is_bundled(scan(copied))
 
 
 def test_media_travel_as_raw_bytes(tmp_path: Path) -> None:
