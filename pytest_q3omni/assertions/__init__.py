@@ -8,6 +8,7 @@ from pytest_q3omni.assertions.answers import assert_chatml, assert_output_parity
 from pytest_q3omni.assertions.calibration import assert_calibrated, assert_expert_coverage
 from pytest_q3omni.assertions.loading import assert_loads_in_vllm
 from pytest_q3omni.assertions.sizes import assert_compression_ratio, assert_quantized_fraction
+from pytest_q3omni.assertions.speed import assert_memory_ratio, assert_speedup
 from pytest_q3omni.assertions.verified import assert_verified
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "assert_compression_ratio",
     "assert_expert_coverage",
     "assert_loads_in_vllm",
+    "assert_memory_ratio",
     "assert_output_parity",
     "assert_quantized_fraction",
+    "assert_speedup",
     "assert_verified",
 ]

@@ -19,8 +19,8 @@ from pytest_q3omni import __version__
 from pytest_q3omni.errors import InvalidRequest, Unwritable
 from pytest_q3omni.layouts import layout
 from pytest_q3omni.omni.checkpoint import CONFIG, INDEX, Checkpoint
+from pytest_q3omni.omni.companions import companion_files
 from pytest_q3omni.omni.durable import check_new_directory, publish, sync_directory, unwritable, write_file
-from pytest_q3omni.omni.untrusted_files import check_inside
 from pytest_q3omni.pack.card import model_card
 from pytest_q3omni.pack.stream import Packer, chunk_bytes
 from pytest_q3omni.records import CalibrationRecord, Plan, Progress, no_progress
@@ -28,8 +28,6 @@ from pytest_q3omni.schema import plan_json
 
 OWN = "q3omni"  # our folder within a checkpoint
 _STATE = "state.json"
-_COMPANION_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken"}
-_NOT_COPIED = {CONFIG, INDEX, "hf_quant_config.json"}
 
 
 def staging_directory(out: Path) -> Path:
@@ -79,18 +77,18 @@ def write_checkpoint(
         _write_index(stage, plan)
         write_file(stage / "README.md", model_card(source, plan, record, out.name, __version__).encode())
         with done.forgotten():
-            _write_json(stage / CONFIG, _config(source, plan))
+            _write_json(stage / CONFIG, target_config(source.config, plan))
             sync_directory(stage / OWN)
             publish(stage, out)
 
 
-def _config(source: Checkpoint, plan: Plan) -> dict[str, Any]:
+def target_config(source: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     """The source's config with the plan's declaration.
 
     And with `text_config.tie_word_embeddings`, which transformers leaves out where it is false and vLLM reads: without
     it vLLM 0.26 with transformers 5.17 dies at start (seen on an H100).
     """
-    config = {key: value for key, value in source.config.items() if key != "quantization_config"}
+    config = {key: value for key, value in source.items() if key != "quantization_config"}
     thinker = dict(config["thinker_config"])
     text = {"tie_word_embeddings": thinker.get("tie_word_embeddings", False), **thinker["text_config"]}
     config["thinker_config"] = {**thinker, "text_config": text}
@@ -153,11 +151,8 @@ def _identity(source: Checkpoint, plan: Plan, record: CalibrationRecord | None) 
 
 def _write_companions(source: Checkpoint, stage: Path) -> None:
     """Tokenizer, processor, chat template, generation config and licence files, byte for byte."""
-    for file in sorted(source.path.iterdir()):
-        wanted = file.suffix in _COMPANION_SUFFIXES or file.name.upper().startswith(("LICENSE", "NOTICE"))
-        if file.is_file() and wanted and file.name not in _NOT_COPIED and not file.name.startswith("."):
-            check_inside(file)
-            write_file(stage / file.name, file.read_bytes())
+    for file in companion_files(source.path):
+        write_file(stage / file.name, file.read_bytes())
 
 
 def _write_own(stage: Path, plan: Plan, record_files: Path | None, done: _Done) -> None:

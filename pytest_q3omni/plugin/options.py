@@ -5,6 +5,7 @@ Relative paths of flags are relative to where pytest was started, those of the i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,7 @@ _Value = TypeVar("_Value")
 ORIGINAL, QUANTIZED, RECIPE = "--q3omni-original", "--q3omni-quantized", "--q3omni-recipe"
 CONVERSATIONS, CACHE, REPORT = "--q3omni-conversations", "--q3omni-cache", "--q3omni-report"
 ENGINE = "--q3omni-engine"
+RANDOM, SPEEDUP, MEMORY = "--q3omni-random-weights", "--q3omni-min-speedup", "--q3omni-min-memory-ratio"
 _HELP = {
     ORIGINAL: ("DIR", "your BF16 checkpoint (a Hugging Face directory); without it the built-in tiny model is tested"),
     QUANTIZED: ("DIR", "your quantized checkpoint; without it, and with a recipe, the original is quantized once"),
@@ -35,7 +37,17 @@ _HELP = {
         "let the loader of this engine (vllm) judge, too, for the verdict loads; it lives in an environment of its "
         "own, whose interpreter the variable Q3OMNI_ENGINE_PYTHON can name",
     ),
+    SPEEDUP: (
+        "FACTOR",
+        "fail a serving benchmark where the quantized checkpoint decodes less than FACTOR times as fast as the "
+        "original; '8=1.2 32=1.5' sets it by the number of requests at once",
+    ),
+    MEMORY: ("FACTOR", "fail where the original's weights take less than FACTOR times the quantized ones' memory"),
 }
+_RANDOM_HELP = (
+    "serving benchmarks give the engine random weights of the checkpoint's shapes: real speed and memory, meaningless "
+    "answers. A directory with config.json is enough then, and without one the full-size model's config is taken"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,9 @@ class Settings:
     cache: Path | None
     report: Path | None
     engine: str | None
+    random_weights: bool
+    min_speedup: Mapping[int, float]
+    min_memory_ratio: float | None
 
 
 SETTINGS = pytest.StashKey[Settings]()
@@ -65,6 +80,8 @@ def declare(parser: pytest.Parser) -> None:
     for flag, (metavar, text) in _HELP.items():
         group.addoption(flag, metavar=metavar, default=None, help=f"{text}. ini: {ini_name(flag)}")
         parser.addini(ini_name(flag), f"{text}; {flag} wins", default="")
+    group.addoption(RANDOM, action="store_true", default=None, help=f"{_RANDOM_HELP}. ini: {ini_name(RANDOM)}")
+    parser.addini(ini_name(RANDOM), f"{_RANDOM_HELP}; {RANDOM} wins", type="bool", default=False)
 
 
 def read(config: pytest.Config) -> Settings:
@@ -81,7 +98,30 @@ def read(config: pytest.Config) -> Settings:
         cache=_path(config, CACHE),
         report=_path(config, REPORT),
         engine=_text(config, ENGINE)[0] or None,
+        random_weights=bool(config.getoption(RANDOM) or config.getini(ini_name(RANDOM))),
+        min_speedup=_factors(_text(config, SPEEDUP)[0]),
+        min_memory_ratio=_factors(_text(config, MEMORY)[0], flag=MEMORY).get(EACH),
     )
+
+
+EACH = 0
+"""The key of a factor that holds for any number of requests at once."""
+
+
+def _factors(text: str, flag: str = SPEEDUP) -> dict[int, float]:
+    """`1.2` or `8=1.2 32=1.5`: number of requests at once -> factor."""
+    found: dict[int, float] = {}
+    for word in text.replace(",", " ").split():
+        number, equals, factor = word.rpartition("=")
+        try:
+            at_once, value = int(number) if equals else EACH, float(factor)
+        except ValueError:
+            at_once, value = -1, 0.0
+        if not (value > 0 and value < 1e6) or at_once < EACH or (equals and (at_once == EACH or flag != SPEEDUP)):
+            form = "a factor such as 1.2" + (", or several such as 8=1.2 32=1.5" if flag == SPEEDUP else "")
+            raise pytest.UsageError(f"{flag} {text}: expected {form}")
+        found[at_once] = value
+    return found
 
 
 def _text(config: pytest.Config, flag: str) -> tuple[str, Path]:

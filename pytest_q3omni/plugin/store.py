@@ -35,6 +35,7 @@ class Store:
         self._handles: dict[Path, ModelHandle] = {}
         self._processors: dict[Path, Any] = {}
         self._twins: dict[tuple[Path, str], Path] = {}
+        self._closers: list[Callable[[], None]] = []
 
     def checkpoint(self, half: Half, item: pytest.Item) -> Path:
         """The checkpoint that `item` runs on. A user's half is never mixed with the tiny's.
@@ -133,6 +134,12 @@ class Store:
         return load_conversations(file)[0]
 
     def close_models(self) -> None:
-        """Free the memory of every open model; a handle opens again when asked."""
+        """Free the memory of every open model and engine; they open again when asked."""
         for handle in self._handles.values():
             handle.close()
+        for close in self._closers:
+            close()
+
+    def also_close(self, close: Callable[[], None]) -> None:
+        """Something else that holds the device's memory."""
+        self._closers.append(close)
