@@ -9,7 +9,7 @@ import pytest
 
 from pytest_q3omni.plugin import benchmarks, hint, markers, options, turns, workers
 from pytest_q3omni.plugin.fixtures import STORE
-from pytest_q3omni.plugin.store import Store
+from pytest_q3omni.plugin.store import ENGINES, Store
 from pytest_q3omni.plugin.terminal import teller
 
 
@@ -67,8 +67,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-    """The command of our suite, where a marker of ours selected nothing."""
+    """The command of our suite, where a marker of ours selected nothing; the table of serving benchmarks."""
     hint.print_command(terminalreporter, exitstatus)
+    if ENGINES in terminalreporter.config.stash:
+        from pytest_q3omni.plugin.serving import print_table
+
+        print_table(terminalreporter)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_q3omni.plugin import markers, options
-from pytest_q3omni.plugin.store import TINY_RECIPE, Half, Store, Unavailable
+from pytest_q3omni.plugin.store import ENGINES, TINY_RECIPE, Half, Store, Unavailable
 
 if TYPE_CHECKING:
     from pytest_q3omni.engines.serving import ServingEngine, Weights
@@ -136,11 +136,19 @@ def open_engine(served: Served, tiny: bool) -> ServingEngine:
     return VLLMEngine(served.path, text_only=True, eager=True, max_model_len=512, at_once=8)
 
 
-ENGINES = pytest.StashKey[Engines]()
-
-
 def engines_of(config: pytest.Config, store: Store) -> Engines:
     """The session's engines, made when first asked for."""
     if ENGINES not in config.stash:
         config.stash[ENGINES] = Engines(store)
     return config.stash[ENGINES]
+
+
+def print_table(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the session's serving benchmarks measured."""
+    rows = terminalreporter.config.stash[ENGINES].rows
+    if not rows:
+        return
+    from pytest_q3omni.report.serving import render_serving
+
+    terminalreporter.section("q3omni serving")
+    terminalreporter.write_line(render_serving(rows, width=max(120, terminalreporter._tw.fullwidth)))

@@ -17,8 +17,11 @@ from pytest_q3omni.plugin.options import Settings
 if TYPE_CHECKING:
     from pytest_q3omni.engines.handle import ModelHandle
     from pytest_q3omni.omni.conversations import Conversation
+    from pytest_q3omni.plugin.serving import Engines
 
 Half = Literal["original", "quantized"]
+ENGINES = pytest.StashKey["Engines"]()
+"""The serving engines of the session, once an item asked for one."""
 TINY = Path(__file__).parents[1] / "omni" / "tiny"
 TINY_RECIPE = "nvfp4-default"
 

@@ -20,7 +20,7 @@ _SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON names 
 
 def render_plans(plans: Sequence[Plan], remarks: Mapping[str, str], *, width: int = 120) -> str:
     """One table over the recipes, one over the stages, and what there is to know about each recipe."""
-    return _text([_recipes(plans), _stages(plans), *(Text(f"{name}: {text}") for name, text in remarks.items())], width)
+    return as_text([_recipes(plans), _stages(plans), *(Text(f"{name}: {text}") for name, text in remarks.items())], width)
 
 
 def _recipes(plans: Sequence[Plan]) -> Group:
@@ -60,7 +60,7 @@ def render_judgement(judgement: Judgement, *, width: int = 120) -> str:
     if len(judgement.findings) > _SHOWN_FINDINGS:
         more = len(judgement.findings) - _SHOWN_FINDINGS
         parts.append(Text(f"... and {more} more findings, which --format json names or counts"))
-    return _text([*parts, _verdicts(judgement)], width)
+    return as_text([*parts, _verdicts(judgement)], width)
 
 
 def _sizes(judgement: Judgement) -> Group:
@@ -106,7 +106,7 @@ def render_record(record: CalibrationRecord, *, width: int = 120) -> str:
         f"calibration: {record.samples_passed} of {record.samples_total} conversations passed, "
         f"{len(record.input_amax)} input amax"
     )
-    return _text([_titled(title, table)], width)
+    return as_text([_titled(title, table)], width)
 
 
 def render_parity(parity: Parity, *, findings: bool = True, width: int = 120) -> str:
@@ -121,7 +121,7 @@ def render_parity(parity: Parity, *, findings: bool = True, width: int = 120) ->
         parts += [_finding(finding) for finding in parity.findings]
         state = Text(parity.verdict.state, style=_STYLE[parity.verdict.state])
         parts.append(Text.assemble(f"{parity.verdict.name}: ", state, f": {plain(parity.verdict.why)}"))
-    return _text(parts, width)
+    return as_text(parts, width)
 
 
 def _agreements(parity: Parity) -> Group:
@@ -185,7 +185,7 @@ def _table(*columns: str | tuple[str, Literal["right"]]) -> Table:
     return table
 
 
-def _text(parts: Iterable[RenderableType], width: int) -> str:
+def as_text(parts: Iterable[RenderableType], width: int) -> str:
     """Rendered with colour where standard output is a terminal, plain where it is not."""
     probe = Console()
     console = Console(  # without markup: `[bold]` or `:smile:` in a stranger's name is meant as it is spelled
