@@ -117,8 +117,9 @@ class Serving:
     def _row(self, what: str, half: Half) -> dict[str, Any] | None:
         """What this session said of a half, on the same device and with the same weights."""
         for row in reversed(self._engines.rows):
+            found: dict[str, Any] = row
             if (row["what"], row["checkpoint"], row["marker"]) == (what, half, self.kind):
-                return row
+                return found
         return None
 
     def _gate(self, point: Point, found: throughput.Spread) -> None:
@@ -132,7 +133,28 @@ class Serving:
         assert_speedup(found, other["figures"], at_least=bound, what=str(point))
 
     def _roofline(self, loaded: Loaded, point: Point, figure: float) -> dict[str, Any]:
-        return {}
+        """What the device could do at best, and what to look at first where the figure is far from it."""
+        from pytest_q3omni.serve.decoder import decoder_of
+        from pytest_q3omni.serve.diagnosis import look_first
+        from pytest_q3omni.serve.hardware import hardware_named
+        from pytest_q3omni.serve.roofline import predict_decode, predict_prefill
+
+        device = hardware_named(loaded.device)
+        if device is None:
+            known = f"no roofline: {loaded.device} is not in the table of devices"
+            return {"roofline": None, "roofline_missing": known}
+        if point.kind == "first token":
+            return {}
+        decoder = decoder_of(self.served.config, self.served.tensors)
+        if point.kind == "prefill":
+            found = predict_prefill(decoder, device, prompt_tokens=point.prompt_tokens, at_once=point.at_once)
+        else:
+            context = point.prompt_tokens + point.new_tokens / 2
+            found = predict_decode(decoder, device, at_once=point.at_once, context=context)
+        percent = found.percent(figure)
+        hints = look_first(percent, found, loaded.kernels, device, numerics=self.served.numerics, at_once=point.at_once)
+        said = {"tokens_per_second": found.tokens_per_second, "percent": percent, "bound": found.bound}
+        return {"roofline": {**said, "device": device.name, "look_first": list(hints)}}
 
     def _answers(self) -> Any:
         """Does the checkpoint find the original's own answers likely? The original's are asked for when it loads."""

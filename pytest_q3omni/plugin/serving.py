@@ -15,7 +15,7 @@ from pytest_q3omni.plugin.store import ENGINES, TINY_RECIPE, Half, Store, Unavai
 
 if TYPE_CHECKING:
     from pytest_q3omni.engines.serving import ServingEngine, Weights
-    from pytest_q3omni.records import TensorInfo
+    from pytest_q3omni.records import Numerics, TensorInfo
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Served:
     half: Half
     path: Path
     weights: Weights
-    numerics: str
+    numerics: Numerics
     config: Mapping[str, Any] = field(repr=False)
     tensors: tuple[TensorInfo, ...] = field(repr=False)
 

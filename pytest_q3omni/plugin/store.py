@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_q3omni.plugin.serving import Engines
 
 Half = Literal["original", "quantized"]
-ENGINES = pytest.StashKey["Engines"]()
+ENGINES: pytest.StashKey[Engines] = pytest.StashKey()
 """The serving engines of the session, once an item asked for one."""
 TINY = Path(__file__).parents[1] / "omni" / "tiny"
 TINY_RECIPE = "nvfp4-default"

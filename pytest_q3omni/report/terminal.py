@@ -20,7 +20,8 @@ _SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON names 
 
 def render_plans(plans: Sequence[Plan], remarks: Mapping[str, str], *, width: int = 120) -> str:
     """One table over the recipes, one over the stages, and what there is to know about each recipe."""
-    return as_text([_recipes(plans), _stages(plans), *(Text(f"{name}: {text}") for name, text in remarks.items())], width)
+    said = (Text(f"{name}: {text}") for name, text in remarks.items())
+    return as_text([_recipes(plans), _stages(plans), *said], width)
 
 
 def _recipes(plans: Sequence[Plan]) -> Group:

@@ -45,7 +45,7 @@ class Look:
 
         filled = 0
         for name, value in self._q3omni_model().named_parameters():
-            if name.endswith("weight") and not value.is_floating_point() and not value.is_complex():
+            if name.endswith("weight") and not value.is_floating_point() and value.is_contiguous():
                 codes = value.data.view(torch.uint8).flatten()
                 for begin in range(0, codes.numel(), 256 * _GRAIN):
                     codes[begin : begin + 256 * _GRAIN].random_(0, 256)
