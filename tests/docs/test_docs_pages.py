@@ -33,6 +33,7 @@ NOT_RUN = {
         "needs a Thor and a checkpoint",
         "needs a Thor, or half a minute for each pair elsewhere",
     ],
+    "docs/how-to/measure-serving.md": ["needs a GPU and vLLM", "needs a GPU, vLLM and a checkpoint"],
     "docs/how-to/judge-a-model-on-the-hub.md": [
         "needs a hub; tests/cli/test_cli_remote.py types it against a server of its own"
     ]
