@@ -162,10 +162,10 @@ class _Declarations:
     def getgroup(self, name: str, description: str) -> _Declarations:  # noqa: ARG002  # pytest's signature
         return self
 
-    def addoption(self, flag: str, *, metavar: str, default: None, help: str) -> None:  # noqa: ARG002  # likewise
+    def addoption(self, flag: str, *, default: None, help: str, metavar: str = "", action: str = "") -> None:  # noqa: ARG002
         self.flags.append((flag, metavar, help.rpartition(". ini: ")[0]))
 
-    def addini(self, name: str, help: str, default: str) -> None:
+    def addini(self, name: str, help: str, default: object, type: str = "") -> None:
         pass
 
     def addinivalue_line(self, name: str, line: str) -> None:  # noqa: ARG002  # likewise

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from pytest_q3omni.omni.checkpoint import Checkpoint
     from pytest_q3omni.omni.conversations import Conversation
     from pytest_q3omni.omni.hub_files import HubFiles
+    from pytest_q3omni.serve.examination import Examination
 
 AnyPath = str | PathLike[str]
 
-__all__ = ["calibrate", "demo", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
+__all__ = ["calibrate", "demo", "doctor", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
 
 
 def plan(
@@ -298,3 +299,31 @@ def demo(out: AnyPath = "q3omni-demo", *, progress: Progress = no_progress) -> Q
     except OSError as error:
         raise unwritable(error, Path(out) / "report.html") from error
     return made
+
+
+def doctor(
+    source: AnyPath | None = None,
+    *,
+    recipe: str = "nvfp4-default",
+    engine_python: AnyPath | None = None,
+    at_once: int = 8,
+    context: int = 4096,
+) -> Examination:
+    """What this machine can do with a checkpoint, and what is in its way: driver, torch, vLLM, kernels, memory.
+
+    source: as of `plan`, or a checkpoint that is packed already, which is judged instead of the recipe then; without
+        it the full-size Qwen3-Omni. engine_python: as of `verify`. at_once, context: requests that are served together,
+        and tokens of each, for which the KV cache has to fit.
+
+    Nothing has to be installed, and nothing raises for what is broken: it becomes a row that says so.
+
+    Raises:
+        UnknownName: no such recipe. InvalidRequest: `engine_python` is no program, or no tokens are asked for.
+        Unreadable, Inconsistent, Incomplete: the source cannot be read. Unreachable: a hub does not answer.
+    """
+    from pytest_q3omni.omni.hub import place_of
+    from pytest_q3omni.pipeline.doctor import examine_machine
+    from pytest_q3omni.pipeline.shapes import FULL_SIZE
+
+    place = place_of(FULL_SIZE if source is None else source)
+    return examine_machine(place, recipe, engine_python=engine_python, at_once=at_once, context=context)

@@ -96,9 +96,9 @@ _FACTOR = "measure first: docs/benchmarks.md says how"
 
 
 def _rounds(name: str, given: Sequence[float] | HasFigures) -> Spread:
-    figures = tuple(given if isinstance(given, Sequence) else given.figures)
-    numbers = [float(one) for one in figures if isinstance(one, Real) and math.isfinite(one) and one > 0]
-    if len(numbers) != len(figures):
+    figures: tuple[object, ...] = tuple(given.figures if hasattr(given, "figures") else given)
+    numbers = [float(one) for one in figures if isinstance(one, Real) and not isinstance(one, bool)]
+    if len(numbers) != len(figures) or not all(0 < one < math.inf for one in numbers):
         raise InvalidRequest(f"{name} has rates that are none: {figures!r:.80}", expected="numbers above 0", fix=_MORE)
     if len(numbers) < ROUNDS:
         raise InvalidRequest(f"{name} has {len(numbers)} rounds", expected=f"at least {ROUNDS}", fix=_MORE)
@@ -106,7 +106,7 @@ def _rounds(name: str, given: Sequence[float] | HasFigures) -> Spread:
 
 
 def _bytes(name: str, given: int | HasWeights) -> int:
-    number = given if isinstance(given, int) else given.weight_bytes
-    if isinstance(number, bool) or number < 1:
+    number = getattr(given, "weight_bytes", given)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise InvalidRequest(f"{name}={number!r}", expected="bytes", fix="take what the engine's load() gives")
     return number

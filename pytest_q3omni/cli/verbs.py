@@ -230,6 +230,33 @@ def parity(
         stop(f"{found.verdict.name}: not checked: {found.verdict.why}")
 
 
+@app.command(epilog="Example: q3omni doctor SRC --recipe nvfp4-default --at-once 8 --context 4096")
+def doctor(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[SRC]", help="as of plan, or a packed checkpoint; without it, full-size Qwen3-Omni"),
+    ] = None,
+    recipe: Recipe = "nvfp4-default",
+    engine_python: Annotated[
+        Path | None, typer.Option("--engine-python", help="interpreter of an environment that has vLLM")
+    ] = None,
+    at_once: Annotated[int, typer.Option("--at-once", help="requests whose KV cache has to fit")] = 8,
+    context: Annotated[int, typer.Option("--context", help="tokens of each request")] = 4096,
+    output: Output = Format.text,
+) -> None:
+    """Say what this machine can do with a checkpoint, and what is in its way: driver, torch, vLLM, kernels, memory.
+
+    Needs nothing installed. Exit code 1: something that is here is wrong; what is not here fails nothing.
+    """
+    from pytest_q3omni import api
+    from pytest_q3omni.report import json, terminal
+
+    found = api.doctor(source, recipe=recipe, engine_python=engine_python, at_once=at_once, context=context)
+    show(json.render_examination(found) if output is Format.json else terminal.render_examination(found))
+    if found.failed:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: q3omni demo --out /tmp/demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="directory for original, quantized and report")] = Path(

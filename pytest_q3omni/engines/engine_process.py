@@ -25,7 +25,8 @@ MOST_BYTES = 256_000_000
 
 _TAKEN_AWAY = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 _CAUSE = re.compile(r"(?:^|[\s.(])[A-Z]\w*(?:Error|Exception|Exit)\b: |\bout of memory\b|\bkilled\b", re.IGNORECASE)
-_LINES, _CAUSES, _LONGEST, _TAIL_BYTES = 6, 3, 1500, 200_000
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LINES, _CAUSES, _LONGEST, _TAIL_BYTES = 6, 3, 300, 200_000
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 10.0
 
@@ -33,7 +34,11 @@ _GRACE_SECONDS = 10.0
 def environment(python: Path) -> dict[str, str]:
     """What an engine's interpreter inherits: nothing that belongs to ours, unless it is ours."""
     own = python.absolute() == Path(sys.executable).absolute()
-    return {key: value for key, value in os.environ.items() if own or key not in _TAKEN_AWAY}
+    inherited = {key: value for key, value in os.environ.items() if own or key not in _TAKEN_AWAY}
+    if "PYTHONPATH" in inherited:  # it works in another folder
+        places = inherited["PYTHONPATH"].split(os.pathsep)
+        inherited["PYTHONPATH"] = os.pathsep.join(str(Path(place).absolute()) for place in places if place)
+    return inherited
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -57,14 +62,18 @@ def last_words(log: Path) -> str:
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            lines = [line.strip() for line in stream.read().decode("utf-8", "replace").splitlines()]
+            lines = [_shown(line) for line in stream.read().decode("utf-8", "replace").splitlines()]
     except OSError:
         lines = []
     lines = [line for line in lines if line]
-    last = lines[-_LINES:]
-    causes = dict.fromkeys(line[:300] for line in lines[:-_LINES] if _CAUSE.search(line))
-    said = [*list(causes)[-_CAUSES:], *last]
-    return " / ".join(said)[-_LONGEST:] or "nothing"
+    causes = dict.fromkeys(line for line in lines[:-_LINES] if _CAUSE.search(line))
+    return " / ".join([*list(causes)[-_CAUSES:], *lines[-_LINES:]]) or "nothing"
+
+
+def _shown(line: str) -> str:
+    """A line without colours and control characters; of a long one the beginning, or the last would hide the cause."""
+    text = "".join(char if char.isprintable() else " " for char in _ESCAPE.sub("", line)).strip()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 class EngineProcess:
@@ -99,12 +108,16 @@ class EngineProcess:
 
         Raises:
             EngineError: the process reports an error, died, did not answer in time, or answered nonsense. Except for
-                an error that it reports, the process is ended.
+                an error that it reports, the process is ended; also where waiting for it is interrupted, or the next
+                request would get this one's answer.
         """
         what = str(request.get("do", "work"))
+        if self.closed:
+            raise self._error(f"has ended, and was asked to `{what}`", "start it again")
+        data = json.dumps(request).encode() + b"\n"
         try:
             deadline = time.monotonic() + seconds
-            self._write(json.dumps(request).encode() + b"\n", deadline)
+            self._write(data, deadline)
             line = self._line(deadline)
         except (BrokenPipeError, EOFError):
             raise self._died(what) from None
@@ -112,13 +125,16 @@ class EngineProcess:
             self.close()
             found = f"no answer to `{what}` within {seconds:g} s. Its last lines: {last_words(self._log)}"
             raise self._error(found, "use a faster device, or ask for less") from None
+        except BaseException:
+            self.close()
+            raise
         return self._read(line, what)
 
     def _read(self, line: bytes, what: str) -> Any:
         try:
             content = json.loads(line)
             error, answer = content.get("error"), content.get("answer")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             self.close()
             raise self._error(f"answered `{what}` with something else than JSON: {line[:80]!r}", _CHECK) from None
         if error is not None:
@@ -140,7 +156,6 @@ class EngineProcess:
                 raise EOFError
             self._buffer += piece
             if len(self._buffer) > MOST_BYTES:
-                self.close()
                 raise self._error(f"an answer of more than {MOST_BYTES:,} bytes", _CHECK)
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
@@ -173,11 +188,12 @@ class EngineProcess:
         return EngineError(found, where=self.name, expected="an answer", fix=fix)
 
     def close(self) -> None:
-        """End the process and its children; harmless where they are gone."""
+        """End the process and its children, once: later, its number may be somebody else's."""
+        if self.closed:
+            return
         end(self._process)
-        for descriptor in (self._ask, self._answers):
-            if descriptor >= 0:
-                os.close(descriptor)
+        os.close(self._ask)
+        os.close(self._answers)
         self._ask = self._answers = -1
 
     @property

@@ -42,7 +42,7 @@ class BF16Tensor:
 
         from pytest_q3omni.nvfp4 import Packed, unpack_tensor
 
-        module, used = self.name.removesuffix(".weight"), _layout(self.checkpoint)
+        module, used = self.name.removesuffix(".weight"), declared_layout(self.checkpoint)
         codes, scale, total = (self.checkpoint.array(f"{module}.{suffix}") for suffix in suffixes(used)[:3])
         factor = np.float32(1) / total.reshape(-1)[0] if used.inverted else total.reshape(-1)[0]
         return torch.from_numpy(unpack_tensor(Packed(codes, scale, factor), where=module)).to(torch.bfloat16)
@@ -76,7 +76,7 @@ def packed_modules(checkpoint: Checkpoint) -> set[str]:
     return {name for name in modules if {f"{name}.{ends.block_scale}", f"{name}.{ends.global_scale}"} <= names.keys()}
 
 
-def _layout(checkpoint: Checkpoint) -> Layout:
+def declared_layout(checkpoint: Checkpoint) -> Layout:
     """The layout that the config declares; ModelOpt's where it declares none.
 
     Raises:
@@ -95,7 +95,7 @@ def _layout(checkpoint: Checkpoint) -> Layout:
 
 
 def _suffixes(checkpoint: Checkpoint) -> Suffixes:
-    return suffixes(_layout(checkpoint))
+    return suffixes(declared_layout(checkpoint))
 
 
 def load_packed(checkpoint: Checkpoint, numerics: Numerics, *, speech: bool, device: str) -> Any:
@@ -150,7 +150,7 @@ def input_scales(checkpoint: Checkpoint, modules: set[str]) -> dict[str, float]:
     Raises:
         Inconsistent: an input scale that is NaN, Inf, zero or negative; named.
     """
-    scales, used = {}, _layout(checkpoint)
+    scales, used = {}, declared_layout(checkpoint)
     for module in sorted(modules):
         name = f"{module}.{suffixes(used).input_scale}"
         if name in checkpoint.entries:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,7 +82,7 @@ class ServingProcess:
     def memory(self) -> EngineMemory:
         """Bytes now, of the loaded engine."""
         content = self._open()[0].ask({"do": "memory"}, ANSWER_SECONDS)
-        return self._checked(lambda: EngineMemory(**{key: int(value) for key, value in content.items()}))
+        return self._checked(lambda: EngineMemory(**{key: _whole(value) for key, value in content.items()}))
 
     def close(self) -> None:
         """End the process and give all memory back; `load` starts another one."""
@@ -108,7 +110,7 @@ class ServingProcess:
     def _checked(self, read: Callable[[], _Value]) -> _Value:
         try:
             return read()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise EngineError(
                 f"answered something else than was asked ({type(error).__name__}: {error})", where=self.name,
                 expected="an answer", fix="check that the interpreter is the one of the engine's environment",
@@ -130,35 +132,51 @@ def _request(prompt: Prompt, media: Path, number: int) -> dict[str, Any]:
 
 def _loaded(engine: str, content: Mapping[str, Any], weights: Weights, seconds: float) -> Loaded:
     capability = content["capability"]
-    counts = {kind: {str(k): int(n) for k, n in content[kind].items()} for kind in ("linear", "experts", "attention")}
+    kinds = ("linear", "experts", "attention")
+    counts = {kind: {str(name): _whole(count) for name, count in content[kind].items()} for kind in kinds}
     graphs, tuning = str(content["cuda_graphs"]), str(content["expert_tuning"])
     return Loaded(
         engine=engine,
         versions={str(key): str(value) for key, value in content["versions"].items()},
         device=str(content["device"]),
-        capability=None if capability is None else (int(capability[0]), int(capability[1])),
+        capability=None if capability is None else (_whole(capability[0]), _whole(capability[1])),
         weights=weights,
         seconds=seconds,
-        weight_bytes=int(content["weight_bytes"]),
-        kv_cache_bytes=int(content["kv_cache_bytes"]),
-        kv_cache_tokens=int(content["kv_cache_tokens"]),
+        weight_bytes=_whole(content["weight_bytes"]),
+        kv_cache_bytes=_whole(content["kv_cache_bytes"]),
+        kv_cache_tokens=_whole(content["kv_cache_tokens"]),
         kernels=Kernels(**counts, cuda_graphs=graphs, expert_tuning=tuning),
     )
 
 
 def _generated(content: Mapping[str, Any]) -> Generated:
-    tokens, times = tuple(map(int, content["tokens"])), tuple(map(float, content["times"]))
+    tokens, times = tuple(map(_whole, content["tokens"])), tuple(map(_number, content["times"]))
     if len(tokens) != len(times):
         raise ValueError(f"{len(tokens)} tokens at {len(times)} times")
+    if not all(0 <= time < math.inf for time in times) or any(after < before for before, after in pairwise(times)):
+        raise ValueError("times that are none, or do not rise")
     return Generated(tokens, times, str(content["text"]))
 
 
 def _prompt_logprobs(content: Mapping[str, Any]) -> PromptLogprobs:
     found = PromptLogprobs(
-        tokens=tuple(map(int, content["tokens"])),
-        logprobs=tuple(map(float, content["logprobs"])),
-        most_likely=tuple(map(int, content["most_likely"])),
+        tokens=tuple(map(_whole, content["tokens"])),
+        logprobs=tuple(map(_number, content["logprobs"])),  # a broken checkpoint's are NaN: a finding, no nonsense
+        most_likely=tuple(map(_whole, content["most_likely"])),
     )
     if not len(found.tokens) == len(found.logprobs) == len(found.most_likely):
         raise ValueError(f"{len(found.tokens)} tokens with {len(found.logprobs)} log-probabilities")
     return found
+
+
+def _whole(value: Any) -> int:
+    """A number of something: JSON has no other way to write it, and `int` would take "7", True and 7.9, too."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r:.40} is no number of anything")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"{value!r:.40} is no number")
+    return float(value)

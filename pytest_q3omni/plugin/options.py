@@ -117,7 +117,8 @@ def _factors(text: str, flag: str = SPEEDUP) -> dict[int, float]:
             at_once, value = int(number) if equals else EACH, float(factor)
         except ValueError:
             at_once, value = -1, 0.0
-        if not (value > 0 and value < 1e6) or at_once < EACH or (equals and (at_once == EACH or flag != SPEEDUP)):
+        wrong = at_once < EACH or (equals and (at_once == EACH or flag != SPEEDUP)) or at_once in found
+        if wrong or not 0 < value < 1e6:
             form = "a factor such as 1.2" + (", or several such as 8=1.2 32=1.5" if flag == SPEEDUP else "")
             raise pytest.UsageError(f"{flag} {text}: expected {form}")
         found[at_once] = value

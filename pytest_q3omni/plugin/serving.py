@@ -31,7 +31,8 @@ class Served:
 
 
 class Engines:
-    """The engines of one session. rows: what the benchmarks said of it, for the summary.
+    """The engines of one session. rows: what the benchmarks said of it, for the summary. refused: what an engine said
+    that did not load, by half and marker.
 
     make: the engine of a checkpoint, told whether it is the tiny model.
     """
@@ -42,6 +43,7 @@ class Engines:
         self._open: tuple[Served, ServingEngine] | None = None
         self.rows: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {}
+        self.refused: dict[tuple[Half, str], str] = {}
         store.also_close(self.close)
 
     def serve(self, half: Half, item: pytest.Item) -> tuple[Served, ServingEngine]:

@@ -30,12 +30,13 @@ def _table(rows: Sequence[Row]) -> Table:
     first = rows[0]
     title = f"serving on {first['device']}, {first['engine']} {first['versions'].get(first['engine'].lower(), '')}"
     table = Table(title=plain(title.strip()), title_justify="left", title_style="bold")
-    for name in ("what", "original", "quantized", "ratio", "of roofline"):
-        table.add_column(name, justify="left" if name == "what" else "right")
+    for column in ("what", "original", "quantized", "ratio", "of roofline"):
+        table.add_column(column, justify="left" if column == "what" else "right")
     for what in dict.fromkeys(row["what"] for row in rows):
         halves = {row["checkpoint"]: row for row in rows if row["what"] == what}
         original, quantized = halves.get("original"), halves.get("quantized")
-        table.add_row(what, _figure(original), _figure(quantized), _ratio(quantized), _percents(original, quantized))
+        name, percents = Text(plain(what)), _percents(original, quantized)
+        table.add_row(name, _figure(original), _figure(quantized), _ratio(quantized), percents)
         if what == "load":
             ratio = f"{quantized['memory_ratio']:.2f}x" if quantized and "memory_ratio" in quantized else ""
             table.add_row("weights in memory", _gib(original), _gib(quantized), ratio, "")

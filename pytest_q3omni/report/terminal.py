@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pytest_q3omni.records import CalibrationRecord, Finding, Judgement, Parity, Plan
 from pytest_q3omni.report.plain import plain
+from pytest_q3omni.serve.examination import Examination
 
 _STYLE = {"pass": "green", "fail": "bold red", "not checked": "dim"}
 _SHOWN_FINDINGS = 40  # more scroll the verdicts off the screen; the JSON names or counts them
@@ -165,6 +166,19 @@ def _speech(parity: Parity) -> Group:
         table.add_row(speech.numerics.upper(), f"{means[0]:.2g}", others, codes, noise)
     title = "mean KL per codebook, the original's codes forced; and answers that both models speak freely"
     return _titled(title, table)
+
+
+def render_examination(examination: Examination, *, width: int = 120) -> str:
+    """What was asked of a machine, what was found, what that means, and what to do."""
+    table = Table(header_style="bold", show_lines=True)
+    for name, least in (("asked", 6), ("state", 7), ("found", 30), ("what it means, and what to do", 40)):
+        table.add_column(name, overflow="fold", min_width=least)
+    for row in examination.rows:
+        meaning = Text(plain(row.meaning))
+        if row.fix:
+            meaning.append(f"\nFix: {plain(row.fix)}", style="bold" if row.state == "fail" else "")
+        table.add_row(row.name, Text(row.state, style=_STYLE[row.state]), Text(plain(row.found)), meaning)
+    return as_text([table], width)
 
 
 def _right(name: str) -> tuple[str, Literal["right"]]:

@@ -18,6 +18,10 @@ LAUNCH_SECONDS = 4e-3
 """A step whose roofline is shorter waits for launches, not for memory: with CUDA graphs vLLM 0.26 took 5.1 ms in BF16
 and 4.6 ms in NVFP4 for one token of the full-size model's 48 layers on an H100, whose memory needs 1.8 and 0.7 ms."""
 
+UNCAPTURED_SECONDS = 50e-3
+"""A prompt that no CUDA graph was captured for waits for launches: with vLLM 0.26 on an H100, 512 tokens through 48
+layers took 85 ms in either precision, and 8192 tokens 175 ms in BF16, where the arithmetic counts."""
+
 _NEW_ARCHITECTURE = (10, 0)
 
 
@@ -48,6 +52,13 @@ def _named(
             f"{widened}: weight-only kernels, though the checkpoint is W4A4 and {device.name} multiplies FP4. They "
             f"cost most in prefill and with many at once. Fix: {_BACKEND}; `q3omni doctor` says what is missing"
         )
+    if widened and device.fp4 is None:
+        yield (
+            f"{widened}: {device.name} has no FP4, so these kernels widen weights to BF16 for each product. That is the "
+            "best it can do with this format, and its roofline does not count it: prefill of 8192 tokens ran at 0.67 "
+            "times BF16's rate on an H100. Nothing is broken. Fix: none on this device; where prompts are long and "
+            "answers short, BF16 or FP8 serves them faster"
+        )
     if kernels.expert_tuning == "default":
         yield (
             f"the experts' kernel runs with default settings: none are tuned for {device.name} and these shapes. On "
@@ -65,6 +76,13 @@ def _named(
             f"at {at_once} at once the step is too short for this device: its memory needs "
             f"{1e3 * prediction.step_seconds:.1f} ms, and launching the kernels of the full-size model took about 5 ms "
             "on an H100, in either precision. Nothing is broken. Fix: more sequences at once, or a smaller device"
+        )
+    tokens = round(prediction.tokens_per_second * prediction.step_seconds)
+    if tokens > at_once and prediction.step_seconds < UNCAPTURED_SECONDS and not kernels.eager:
+        yield (
+            f"a prompt of {tokens} tokens may be longer than the largest CUDA graph that was captured (twice the "
+            "sequences at once in vLLM), and its step then waits for launches as in eager mode: 512 tokens took 85 ms on "
+            "an H100, 128 tokens 17 to 30. Fix: cudagraph_capture_sizes with your prompts' lengths, if they are short"
         )
 
 

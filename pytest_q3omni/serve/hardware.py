@@ -60,7 +60,7 @@ _DEVICES = (
         memory=128 * GB,
         unified=True,
         source="Jetson Thor datasheet, T5000 at 130 W: 2070 TFLOPS FP4 sparse, halved; FP8 and BF16 at a half and a "
-        "quarter of FP4, the tensor core's ratios; 128 GB LPDDR5X, 273 GB/s. The slower T4000 reports the same name",
+        "quarter of FP4, the tensor core's ratios; 128 GB LPDDR5X, 273 GB/s. The T4000 is slower",
     ),
     Hardware(
         name="DGX Spark",
@@ -109,8 +109,8 @@ _DEVICES = (
         fp4=None,
         memory=80 * GB,
         unified=False,
-        source="H100 datasheet of 2022, PCIe: 1513 TFLOPS BF16 and 3026 FP8, both sparse, halved; 80 GB HBM2e, 5120 "
-        "bits at 3.186 Gbit/s, which the sheet calls 2 TB/s",
+        source="H100 datasheet of 2022, PCIe: 1513 TFLOPS BF16 and 3026 FP8, both sparse, halved; 80 GB HBM2e, 2039 "
+        "GB/s (5120 bits at 3.186 Gbit/s; the sheet rounds it to 2 TB/s)",
     ),
     Hardware(
         name="H200",
@@ -147,7 +147,7 @@ _DEVICES = (
         fp4=2015.2 * TERA,
         memory=96 * GB,
         unified=False,
-        source="RTX PRO 6000 datasheet, Workstation Edition: 4000 TOPS FP4 sparse, which is 4030.4 at 188 SMs and 2.617 "
+        source="RTX PRO 6000 datasheet, Workstation Edition: 4000 TOPS FP4 sparse: 4030.4 at 188 SMs and 2.617 "
         "GHz; halved; FP8 and BF16 at a half and a quarter; 96 GB GDDR7, 1792 GB/s. Max-Q: same memory, less clock",
     ),
     Hardware(

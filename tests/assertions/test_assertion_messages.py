@@ -223,6 +223,26 @@ def test_parity_with_a_bound_that_is_none(failing):
     parity_fails(failing, min_top1=95)
 
 
+RATES = (100.0, 101.0, 99.0, 100.5, 99.5)
+
+
+def test_speedup_of_an_engine_that_unpacks(failing):
+    slow = [0.97 * rate for rate in RATES]
+    failing(assertions.assert_speedup, slow, RATES, at_least=1.2, what="decode at 8")
+
+
+def test_speedup_of_rounds_that_are_spread_too_wide(failing):
+    failing(assertions.assert_speedup, (120, 180, 130, 170, 150), RATES, at_least=1.4)
+
+
+def test_speedup_of_too_few_rounds(failing):
+    failing(assertions.assert_speedup, (200.0,), RATES, at_least=1.2)
+
+
+def test_memory_of_weights_that_were_unpacked(failing):
+    failing(assertions.assert_memory_ratio, 61 << 30, 62 << 30, at_least=2.5)
+
+
 def test_a_strangers_name_is_written_out() -> None:
     """Control characters of a checkpoint's names would move the cursor of whoever reads the failure."""
     with pytest.raises(AssertionError) as caught:

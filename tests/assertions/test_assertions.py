@@ -35,7 +35,7 @@ def test_the_public_names_are_those_of_the_design_so_far():
     functions = {name for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
     assert functions == set(module.__all__)
     assert not functions & {name for name, value in vars(module).items() if inspect.ismodule(value)}
-    assert len(module.__all__) == 8
+    assert len(module.__all__) == 10
 
 
 def test_compression_ratio_equals_the_plan(original_checkpoint, quantized_checkpoint):

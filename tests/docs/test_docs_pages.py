@@ -30,6 +30,7 @@ NOT_RUN = {
     "docs/how-to/ci-judges-my-checkpoint.md": ["needs GitHub's runners and your checkpoint"],
     "docs/how-to/i-have-a-thor.md": [
         "downloads the dependencies, on a Thor",
+        "what it prints depends on the machine; tests/cli/test_cli_doctor.py runs it",
         "needs a Thor and a checkpoint",
         "needs a Thor, or half a minute for each pair elsewhere",
     ],

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pytest_q3omni.engines import device
-from pytest_q3omni.engines.device import Devices, check_device, missing, probe
+from pytest_q3omni.engines.device import Devices, build_of, check_device, missing, probe
 from pytest_q3omni.errors import InvalidRequest, MissingDependency
 
 pytestmark = pytest.mark.tiny
@@ -28,9 +28,18 @@ def test_it_answers_on_this_machine():
 
 def test_without_torch_it_names_the_extra(monkeypatch):
     monkeypatch.setattr(device, "find_spec", lambda name: None)
+    monkeypatch.setattr(device, "driver_version", lambda: "")
     assert missing("gpu", probe()) == (
-        "needs a CUDA device of compute capability 8.0 or higher; "
-        "torch is not installed: pip install 'pytest-q3omni[quantize]'"
+        "needs a CUDA device of compute capability 8.0 or higher; torch is not installed: "
+        "pip install 'pytest-q3omni[quantize]', no NVIDIA driver; `q3omni doctor` says more"
+    )
+
+
+def test_a_reason_names_device_build_and_driver():
+    found = Devices((("NVIDIA H100", (9, 0)),), build=build_of("2.11.0", "13.0"), driver="580.95")
+    assert missing("thor", found) == (
+        "needs an NVIDIA Thor (compute capability 11.0); found NVIDIA H100 (9.0), torch 2.11.0, CUDA 13.0 build, "
+        "NVIDIA driver 580.95; `q3omni doctor` says more"
     )
 
 

@@ -55,12 +55,27 @@ def test_a_flag_is_relative_to_where_pytest_was_started(pytester, monkeypatch):
     result.stdout.fnmatch_lines([f"rootdir: {pytester.path}", f"original {below / 'mine'}"])
 
 
-@pytest.mark.parametrize("name", FLAGS)
+def test_flags_of_serving_benchmarks(pytester):
+    show = "def test_it(pytestconfig):\n    from pytest_q3omni.plugin.options import SETTINGS\n"
+    show += "    found = pytestconfig.stash[SETTINGS]\n"
+    show += "    print()\n    print(found.random_weights, dict(found.min_speedup), found.min_memory_ratio)\n"
+    pytester.makepyfile(show)
+    run(pytester).stdout.fnmatch_lines(["False {} None"])
+    flags = ["--q3omni-random-weights", "--q3omni-min-speedup=8=1.2, 32=1.5", "--q3omni-min-memory-ratio=2.5"]
+    run(pytester, *flags).stdout.fnmatch_lines(["True {8: 1.2, 32: 1.5} 2.5"])
+    pytester.makeini(
+        "[pytest]\nq3omni_random_weights = true\nq3omni_min_speedup = 1.1 8=1.2\nq3omni_min_memory_ratio = 2\n"
+    )
+    run(pytester).stdout.fnmatch_lines(["True {0: 1.1, 8: 1.2} 2.0"])
+    run(pytester, "--q3omni-min-speedup=3").stdout.fnmatch_lines(["True {0: 3.0} 2.0"])
+
+
+@pytest.mark.parametrize("name", [*FLAGS, "min-speedup", "min-memory-ratio"])
 def test_every_flag_has_an_ini_twin_and_a_help_text(pytester, name):
     result = run(pytester, "--help")
     text = result.stdout.str()
     assert f"--q3omni-{name}=" in text
-    assert f"q3omni_{name} (string):" in text
+    assert f"q3omni_{name.replace('-', '_')} (string):" in text
 
 
 def test_help_names_the_twin(pytester):

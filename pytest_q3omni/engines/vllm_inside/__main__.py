@@ -26,11 +26,14 @@ def _load_folder() -> None:
 
 
 def main(first: str, *rest: str) -> None:
-    """Answer the request in one file with another file, or serve."""
+    """Answer the request in one file with another file, examine this interpreter, or serve."""
     if first == "serve":
         serve = importlib.import_module(f"{_NAME}.serve")
         scratch, reading, writing = rest
         serve.serve(Path(scratch), int(reading), int(writing))
+    elif first == "doctor":
+        doctor = importlib.import_module(f"{_NAME}.doctor")
+        doctor.examine(*map(Path, rest))
     else:
         answer = importlib.import_module(f"{_NAME}.answer")
         answer.answer(Path(first), Path(*rest))

@@ -73,11 +73,11 @@ def kernel_of(layer: Any) -> str:
     """The kernel or backend that a layer's method chose; the method's class where it names none."""
     method = layer.quant_method
     chosen = getattr(layer, "scheme", None) or method  # compressed-tensors keeps it beside the method
-    for name in ("nvfp4_backend", "fp8_backend", "mxfp8_backend", "unquantized_backend"):
-        backend = getattr(chosen, name, None)
+    for kind in ("nvfp4", "fp8", "mxfp8", "unquantized"):
+        backend = getattr(chosen, f"{kind}_backend", None)
         if backend is not None:
-            kind = "NVFP4 " if name == "nvfp4_backend" else "FP8 " if name == "fp8_backend" else ""
-            return f"{kind}{getattr(backend, 'name', backend)}"
+            name = str(getattr(backend, "name", backend))
+            return name if kind == "unquantized" else f"{kind.upper()} {name}"
     kernel = getattr(chosen, "kernel", None) or getattr(chosen, "fp8_linear", None)
     return type(kernel if kernel is not None else chosen).__name__
 

@@ -1,0 +1,193 @@
+"""Do packed weights mean in the engine what they mean on paper? Against a BF16 twin, and W4A4 against our own.
+
+Of your checkpoint the first layers run, as many as fit; of the tiny model all. Each control must be told from a sound
+checkpoint: an item of it passes where the comparison rejects it, in every modality.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `runner`
+from pytest_q3omni.errors import MissingDependency, Q3OmniError
+from pytest_q3omni.plugin.fixtures import STORE
+from pytest_q3omni.serve.agreement import Row, ServingAgreement
+from pytest_q3omni.serve.controls import CONTROLS
+from pytest_q3omni.serve.twin_run import MOST_LAYERS, TwinRun
+
+MODALITIES = ("text", "image", "audio")
+_CONTEXT, _AT_ONCE = 2048, 16
+_W4A4_CAPABILITY = (10, 0)  # Blackwell and Thor: kernels for W4A4; before, weights alone unless an engine emulates
+_SHARE_OF_DISK, _SHARE_OF_MEMORY = 0.4, 0.5
+
+Runs = dict[tuple[str, Path], TwinRun | tuple[str, str]]
+"""Runner and checkpoint -> the comparison, or ("skip" or "fail", why there is none)."""
+_Result = TypeVar("_Result")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Runs]]:
+    """Where cuts and twins are written, and what was asked so far; many gigabytes, gone at the end."""
+    home = tmp_path_factory.mktemp("twins")
+    yield home, {}
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def run(runner: str, quantized_checkpoint: Path, runs: tuple[Path, Runs], request: pytest.FixtureRequest) -> TwinRun:
+    """The comparison of this item's checkpoint; its engines are opened when they are asked."""
+    home, known = runs
+    request.config.stash[STORE].close_models()  # the device is one engine's at a time
+    key = runner, quantized_checkpoint
+    if key not in known:
+        known[key] = _begun(runner, quantized_checkpoint, home / runner)
+    found = known[key]
+    if isinstance(found, TwinRun):
+        return found
+    outcome, why = found
+    if outcome == "skip":
+        pytest.skip(why)
+    pytest.fail(why, pytrace=False)
+
+
+def _begun(runner: str, path: Path, home: Path) -> TwinRun | tuple[str, str]:
+    """The comparison, its twin asked already: where that fails, no item has to try again."""
+    try:
+        prepared = _prepared(runner, path, home)
+        prepared.begin()
+    except MissingDependency as error:
+        return "skip", f"needs an engine: {error}"
+    except Q3OmniError as error:
+        return "fail", f"{type(error).__name__}: {error}"
+    return prepared
+
+
+def _prepared(runner: str, path: Path, home: Path) -> TwinRun:
+    """What this machine can run.
+
+    Raises:
+        MissingDependency: there is no vLLM. Q3OmniError: the checkpoint cannot be read, or not even a layer fits.
+    """
+    from pytest_q3omni.engines.device import probe
+    from pytest_q3omni.engines.engine_python import find_python
+    from pytest_q3omni.engines.transformers_serving import TransformersEngine
+    from pytest_q3omni.engines.vllm import VLLMEngine
+    from pytest_q3omni.engines.vllm_questions import bundled_questions, general_questions
+    from pytest_q3omni.omni.checkpoint import open_checkpoint
+    from pytest_q3omni.serve.depth import layers_that_fit
+
+    python = find_python()
+    source, tiny = open_checkpoint(path), runner == "tiny"
+    on_cpu = tiny and not probe().cuda
+    native = on_cpu or any(capability >= _W4A4_CAPABILITY for _, capability in probe().cuda)
+    home.mkdir(parents=True)
+
+    def serve(place: Path, w4a4: bool) -> VLLMEngine:
+        emulation = "emulation" if w4a4 and not native else None
+        return VLLMEngine(
+            place, eager=True, at_once=_AT_ONCE, max_model_len=_CONTEXT, linear_backend=emulation,
+            moe_backend=emulation, python=python,
+        )  # fmt: skip
+
+    return TwinRun(
+        source=source,
+        home=home,
+        layers=layers_that_fit(source, _room(home, "cpu" if on_cpu else "cuda"), most=MOST_LAYERS),
+        questions=[*(bundled_questions() if tiny else ()), *general_questions()],
+        weight_only=native,
+        serve=serve,
+        own=lambda place: TransformersEngine(place, numerics="w4a4", device="cpu" if on_cpu else None),
+    )
+
+
+def _room(home: Path, device: str) -> int:
+    """Bytes that a cut and its twin may take together, on disk and in the device's memory."""
+    from pytest_q3omni.engines.memory import available_bytes
+
+    disk, memory = shutil.disk_usage(home).free, available_bytes(device)
+    return int(min(_SHARE_OF_DISK * disk, disk if memory is None else _SHARE_OF_MEMORY * memory))
+
+
+def _asked(work: Callable[[], _Result]) -> _Result:
+    try:
+        return work()
+    except Q3OmniError as error:
+        text = f"{type(error).__name__}: {error}"
+    pytest.fail(text, pytrace=False)
+
+
+def _tell(run: TwinRun, row: Row, found: ServingAgreement, what: str, request: pytest.FixtureRequest) -> str:
+    """One line of what was measured: in the item's output (`pytest -rP`) and in JUnit's XML."""
+    apart, noise, loaded = row.apart, row.noise, run.loaded
+    line = (
+        f"{what}, {row.modality}, {run.layers} layers, {loaded.engine} on {loaded.device}: mean |delta log p| "
+        f"{apart.mean:.4f} ± {apart.error:.4f} (median {apart.median:.4f}, 99 % {apart.p99:.3f}, largest "
+        f"{apart.largest:.3f}), top-1 {apart.top1:.1%} over {apart.positions:,} positions of {apart.prompts} prompts; "
+        f"bounds {found.bounds.mean:.3g} and {found.bounds.top1:.0%}; the reference against itself {noise.mean:.4f}, "
+        f"{noise.top1:.1%}"
+    )
+    request.node.user_properties.append(("q3omni agreement", line))
+    sys.stdout.write(f"{line}\n")
+    return line
+
+
+def _judge(run: TwinRun, found: ServingAgreement, modality: str, what: str, request: pytest.FixtureRequest) -> None:
+    row = found.row(modality)
+    if row is None:
+        pytest.fail(f"no {modality} prompt was asked", pytrace=False)
+    line = _tell(run, row, found, what, request)
+    told = [str(finding) for finding in found.findings if finding.where == f"{modality} prompts"]
+    if row.state != "pass":
+        pytest.fail("\n".join([*told, line]), pytrace=False)
+
+
+def _must_reject(run: TwinRun, found: ServingAgreement, control: str, request: pytest.FixtureRequest) -> None:
+    passed = []
+    for row in found.rows:
+        line = _tell(run, row, found, f"control {control}", request)
+        if row.state != "fail":
+            passed.append(f"not told from a sound checkpoint: {CONTROLS[control].what}. {line}")
+    if passed:
+        pytest.fail("\n".join(passed), pytrace=False)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_weights_agree_with_their_twin(modality: str, run: TwinRun, request: pytest.FixtureRequest) -> None:
+    """Packed weights and the BF16 weights they stand for, in the same engine: the same probabilities."""
+    _judge(run, _asked(run.weights), modality, "packed weights against their BF16 twin", request)
+
+
+@pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if not control.inputs_only])
+def test_weights_control(control: str, run: TwinRun, request: pytest.FixtureRequest) -> None:
+    """A fault in the weights of one layer is rejected."""
+    _must_reject(run, _asked(lambda: run.weights(control)), control, request)
+
+
+@pytest.fixture
+def with_inputs(run: TwinRun) -> TwinRun:
+    """The comparison of a checkpoint that quantizes its inputs, too."""
+    from pytest_q3omni.engines.packed import file_numerics, packed_modules
+
+    for module in ("torch", "transformers"):
+        pytest.importorskip(module, reason=f"needs {module}: pip install 'pytest-q3omni[quantize]'")
+    if file_numerics(run.source, packed_modules(run.source)) != "w4a4":
+        pytest.skip("no activation is quantized")
+    return run
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_inputs_agree_with_our_own(modality: str, with_inputs: TwinRun, request: pytest.FixtureRequest) -> None:
+    """W4A4 as the engine computes it, or emulates it, and as we do: what Thor and Blackwell make of the file."""
+    _judge(with_inputs, _asked(with_inputs.inputs), modality, "the engine's W4A4 against our own", request)
+
+
+@pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if control.inputs_only])
+def test_inputs_control(control: str, with_inputs: TwinRun, request: pytest.FixtureRequest) -> None:
+    """A fault in the input scales of one layer is rejected."""
+    _must_reject(with_inputs, _asked(lambda: with_inputs.inputs(control)), control, request)

@@ -1,0 +1,327 @@
+"""Do two engines, or one engine twice, give the same prompts the same probabilities? Per modality, against bounds.
+
+Compared are |delta log p| of the tokens of a prompt and of a reply after it, and whether the most likely token is the
+same (top-1). An engine is not deterministic from batch to batch: what it differs from itself by is measured, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
+from pytest_q3omni.errors import EngineError, InvalidRequest
+from pytest_q3omni.records import Finding, State, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+CHECK, NAME = "serving-answers", "agrees with its twin"
+MOST_MEAN = 0.02
+"""Largest mean |delta log p|, in nats. Twice what rounding costs: a packed checkpoint of four layers with random
+weights and its twin differ by 0.010 on average in vLLM 0.26 on an H100 (Marlin against BF16). That is the size to
+expect: a BF16 result is rounded by up to 2^-8, with a standard deviation of 0.0016; some ten of them in a row per
+layer, over four layers, add up to 0.0016 x sqrt(40) = 1 % of a hidden state, and logits of such a model have a standard
+deviation of 0.9. It grows with the root of the number of layers."""
+LEAST_FAULT = 0.12
+"""Mean |delta log p| of the smallest fault that must be noticed: inputs quantized where they should not be cost 0.121
+in the same place. A mean that is below its bound passes if with all its uncertainty it is below this, too."""
+LEAST_TOP1 = 0.90
+"""Smallest share of positions with the same most likely token. The most likely of 152,064 random logits leads the next
+by 0.9 / sqrt(2 ln 152064) = 0.18 on average, and by less than d in a share d / 0.18 of all cases; a mean |delta log p|
+of 0.02 is a difference of 0.028 between two tokens, half of which go the wrong way: 8 % of the positions. Trained
+models are surer of what they say. (The same estimate gives 46 % for quantized inputs; measured were 39 %. One layer of
+full width, weights alone, in vLLM 0.32 on a CPU: a mean of 0.0014, and 0.5 % of the positions.)"""
+LEAST_POSITIONS = 50
+"""Of one modality: among fewer, a handful of near ties would decide about top-1."""
+ERRORS = 3.0
+"""Standard errors that are taken for the uncertainty of a mean."""
+
+FIX = "`q3omni verify` judges the files; where they are sound, the engine computes otherwise than the format says"
+
+_PLACEHOLDERS = ("image_token_id", "audio_token_id", "video_token_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How far apart two lists of log-probabilities are, over `positions` tokens of `prompts` prompts.
+
+    mean, median, p99 and largest are |delta log p| in nats, infinite where one side is no number; error is the standard
+    error of the mean, prompts taken for independent (infinite for one prompt). top1: share of positions with the same
+    most likely token.
+    """
+
+    prompts: int
+    positions: int
+    mean: float
+    error: float
+    median: float
+    p99: float
+    largest: float
+    top1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The position that differs most: token number `position` of the prompt, counted from 0."""
+
+    prompt: str
+    position: int
+    token: int
+    reference: float
+    found: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One modality ("text", "image", "audio"), or "all". noise: the reference against itself, in another batch.
+
+    why: what is missing, of a row that is not checked.
+    """
+
+    modality: str
+    apart: Apart
+    noise: Apart
+    worst: Worst
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a comparison must keep: the largest mean (nats) and the smallest share in top-1. fault: a mean that must be
+    told apart from the one that was found."""
+
+    mean: float = MOST_MEAN
+    top1: float = LEAST_TOP1
+    fault: float = LEAST_FAULT
+
+
+def input_bounds(cost: float) -> Bounds:
+    """Bounds for two implementations of W4A4, where quantized inputs cost a mean |delta log p| of `cost`.
+
+    Both round the same inputs to the same codes, but where BF16 noise carries one over a rounding step: then it is a
+    whole step of NVFP4, and goes through the rest of the model. On the tiny model vLLM 0.32's emulation and ours differ
+    by a third to a half of the cost; errors that had nothing to do with each other would give 1.4 times the cost. Three
+    quarters: clearly nearer to each other than to weights alone. Top-1 follows as for `LEAST_TOP1`, 5 % per 0.01, as
+    far as that estimate holds.
+    """
+    cost = cost if math.isfinite(cost) else 0.0  # where somebody computes NaN, nothing may pass for near
+    mean = max(MOST_MEAN, 0.75 * cost)
+    return Bounds(mean, max(0.5, 1 - (1 - LEAST_TOP1) / MOST_MEAN * mean), max(LEAST_FAULT, cost))
+
+
+@dataclass(frozen=True, slots=True)
+class ServingAgreement:
+    """A comparison: a row per modality and one for all, what is wrong, and the verdict."""
+
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    bounds: Bounds
+
+    def row(self, modality: str) -> Row | None:
+        """The row of a modality, None where it was not asked for."""
+        return next((row for row in self.rows if row.modality == modality), None)
+
+
+def placeholder_ids(config: Mapping[str, Any]) -> frozenset[int]:
+    """Token ids that stand for a piece of picture, sound or video: nobody says them, so their probability is none.
+
+    An engine gives one all the same: vLLM's prompt_logprobs hold what the language model makes of the id itself.
+    """
+    thinker = config.get("thinker_config")
+    values = [thinker.get(key) if isinstance(thinker, Mapping) else None for key in _PLACEHOLDERS]
+    return frozenset(value for value in values if isinstance(value, int))
+
+
+def compare(
+    prompts: Sequence[Prompt],
+    reference: Sequence[PromptLogprobs],
+    repeat: Sequence[PromptLogprobs],
+    found: Sequence[PromptLogprobs],
+    *,
+    placeholders: frozenset[int],
+    bounds: Bounds | None = None,
+    fix: str = FIX,
+) -> ServingAgreement:
+    """Compare what `found` and `reference` give to the same prompts; `repeat` is the reference in another batch.
+
+    fix: what to do about a row that fails.
+
+    Raises:
+        InvalidRequest: no prompts, or lists of different lengths.
+        EngineError: the three speak of different tokens: another template, tokenizer or picture size.
+    """
+    if not prompts or not len(prompts) == len(reference) == len(repeat) == len(found):
+        counts = ", ".join(str(len(each)) for each in (prompts, reference, repeat, found))
+        raise InvalidRequest(
+            f"{counts} answers", expected="one per prompt from each", fix="ask all of them all prompts"
+        )
+    judged, bounds = [], bounds or Bounds()
+    for number, (prompt, one, again, other) in enumerate(zip(prompts, reference, repeat, found, strict=True)):
+        judged.append(_judged(_name(prompt, number), prompt, one, again, other, placeholders))
+    modalities = list(dict.fromkeys(each.modality for each in judged))
+    groups = {name: [each for each in judged if each.modality == name] for name in modalities}
+    rows = tuple(_row(name, members, bounds) for name, members in {**groups, "all": judged}.items())
+    findings = tuple(finding for row in rows for finding in _findings(row, bounds, fix))
+    return ServingAgreement(rows, findings, _verdict(rows, bounds), bounds)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One prompt: its positions that count, and at each the two deltas and agreements, (n,)."""
+
+    name: str
+    modality: str
+    positions: NDArray[np.int64]
+    found: PromptLogprobs
+    reference: PromptLogprobs
+    deltas: Floats
+    same: NDArray[np.bool_]
+    noise: Floats
+    noise_same: NDArray[np.bool_]
+
+
+def _name(prompt: Prompt, number: int) -> str:
+    return f"prompt {number}" if prompt.question is None else prompt.question.id
+
+
+def _judged(
+    name: str,
+    prompt: Prompt,
+    reference: PromptLogprobs,
+    repeat: PromptLogprobs,
+    found: PromptLogprobs,
+    placeholders: frozenset[int],
+) -> _Judged:
+    if not reference.tokens == repeat.tokens == found.tokens:
+        first = next(
+            (n for n, pair in enumerate(zip(reference.tokens, found.tokens, strict=False)) if len(set(pair)) > 1),
+            min(len(reference.tokens), len(found.tokens)),
+        )
+        raise EngineError(
+            f"{len(found.tokens)} tokens that differ from the reference's {len(reference.tokens)} from position "
+            f"{first + 1} on", where=name, expected="the same token ids",
+            fix="tokenizer, processor and chat template of both must be the same files",
+        )  # fmt: skip
+    positions = _counted(reference.tokens, placeholders)
+    deltas, same = _deltas(reference, found, positions)
+    noise, noise_same = _deltas(reference, repeat, positions)
+    modality = "text" if prompt.question is None else prompt.question.modality
+    return _Judged(name, modality, positions, found, reference, deltas, same, noise, noise_same)
+
+
+def _counted(tokens: Sequence[int], placeholders: frozenset[int]) -> NDArray[np.int64]:
+    """Where a token is said that the picture or sound, if any, can have a part in: after the first placeholder."""
+    import numpy as np
+
+    stands_for = np.array([token in placeholders for token in tokens], dtype=bool)
+    chosen = ~stands_for
+    if stands_for.any():
+        chosen[: int(stands_for.argmax())] = False
+    return np.flatnonzero(chosen)
+
+
+def _deltas(
+    one: PromptLogprobs, other: PromptLogprobs, positions: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        deltas = np.abs(np.subtract(one.logprobs, other.logprobs, dtype=np.float64))[positions]
+    deltas[~np.isfinite(deltas)] = math.inf  # NaN would be below every bound
+    same = np.equal(one.most_likely, other.most_likely)[positions]
+    return deltas, same
+
+
+def _row(modality: str, members: Sequence[_Judged], bounds: Bounds) -> Row:
+    apart = _apart([each.deltas for each in members], [each.same for each in members])
+    noise = _apart([each.noise for each in members], [each.noise_same for each in members])
+    state, why = _state(apart, noise, bounds)
+    return Row(modality, apart, noise, _worst(members), state, why)
+
+
+def _apart(deltas: Sequence[Floats], same: Sequence[NDArray[np.bool_]]) -> Apart:
+    import numpy as np
+
+    every, agreed = np.concatenate(deltas), np.concatenate(same)
+    if not every.size:
+        return Apart(len(deltas), 0, math.nan, math.inf, math.nan, math.nan, math.nan, math.nan)
+    mean = float(every.mean())
+    error = math.inf
+    if len(deltas) > 1 and math.isfinite(mean):  # a ratio of two sums over prompts, which differ in length
+        residuals = np.array([float(part.sum()) - mean * part.size for part in deltas])
+        error = float(np.sqrt((residuals**2).sum() * len(deltas) / (len(deltas) - 1))) / every.size
+    with np.errstate(invalid="ignore"):
+        median, p99 = (float(np.percentile(every, share, method="lower")) for share in (50, 99))
+    return Apart(len(deltas), every.size, mean, error, median, p99, float(every.max()), float(agreed.mean()))
+
+
+def _worst(members: Sequence[_Judged]) -> Worst:
+    widest = max(members, key=lambda each: float(each.deltas.max()) if each.deltas.size else -1.0)
+    if not widest.deltas.size:
+        return Worst(widest.name, 0, 0, math.nan, math.nan)
+    place = int(widest.positions[int(widest.deltas.argmax())])
+    reference, found = widest.reference, widest.found
+    return Worst(widest.name, place + 1, found.tokens[place], reference.logprobs[place], found.logprobs[place])
+
+
+def _state(apart: Apart, noise: Apart, bounds: Bounds) -> tuple[State, str]:
+    """A mean beyond its bound fails however few positions there are, if the reference itself keeps that bound."""
+    if apart.positions and noise.mean > bounds.mean:
+        itself = f"the reference differs from itself by {noise.mean:.3g} on average"
+        return "not checked", f"{itself}: more than the bound of {bounds.mean:g}"
+    if apart.mean > bounds.mean:
+        return "fail", ""
+    if apart.positions < LEAST_POSITIONS:
+        return "not checked", f"{apart.positions} positions, needs {LEAST_POSITIONS} or more"
+    if apart.top1 < bounds.top1:
+        return "fail", ""
+    if apart.mean + ERRORS * apart.error > bounds.fault:
+        return "not checked", f"{apart.prompts} prompts, needs {_needed(apart, bounds)} or more"
+    return "pass", ""
+
+
+def _needed(apart: Apart, bounds: Bounds) -> int:
+    """Prompts at which the uncertainty would fit below a fault; it shrinks with the root of their number."""
+    if math.isinf(apart.error):
+        return 2
+    return math.ceil(apart.prompts * (ERRORS * apart.error / (bounds.fault - apart.mean)) ** 2)
+
+
+def _findings(row: Row, bounds: Bounds, fix: str) -> Iterator[Finding]:
+    where, apart = f"{row.modality} prompts", row.apart
+    if row.state == "not checked":
+        more = "ask more prompts" if row.noise.mean <= bounds.mean or not apart.positions else "run it without others"
+        yield Finding(CHECK, "warning", where, row.why, "enough to tell", f"{more} of this modality")
+    if row.state != "fail":
+        return
+    worst = row.worst
+    yield Finding(
+        CHECK, "error", where,
+        f"mean |delta log p| {apart.mean:.3g} ± {apart.error:.2g} nats, top-1 agreement {apart.top1:.1%} over "
+        f"{apart.positions:,} positions of {apart.prompts} prompts; worst in {worst.prompt}, position "
+        f"{worst.position}, token {worst.token}: log p {worst.found:.3f}, the reference says {worst.reference:.3f}",
+        f"at most {bounds.mean:g} and at least {bounds.top1:.0%}; the reference differs from itself by "
+        f"{row.noise.mean:.2g} and {row.noise.top1:.1%}", fix,
+    )  # fmt: skip
+
+
+def _verdict(rows: Sequence[Row], bounds: Bounds) -> Verdict:
+    failed = [row for row in rows if row.state == "fail"]
+    if failed:
+        first = failed[0]
+        why = f"{first.modality}: mean |delta log p| {first.apart.mean:.3g}, top-1 {first.apart.top1:.1%}"
+        return Verdict(NAME, "fail", f"{why}; at most {bounds.mean:g} and at least {bounds.top1:.0%}")
+    short = [row for row in rows if row.state != "pass"]
+    if short:
+        return Verdict(NAME, "not checked", f"{short[0].modality}: {short[0].why}")
+    whole = rows[-1].apart
+    why = f"mean |delta log p| {whole.mean:.2g} of at most {bounds.mean:g}, top-1 {whole.top1:.1%}"
+    return Verdict(NAME, "pass", f"{why}, over {whole.positions:,} positions")

@@ -1,0 +1,137 @@
+"""One packed checkpoint at one depth, held to its twin and to our own W4A4: what is asked, of whom, and in which order.
+
+One engine is open at a time. Cuts and twins are written when they are asked for; a spoiled one goes away at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pytest_q3omni.engines.serving import Loaded, Prompt, PromptLogprobs, ServingEngine
+from pytest_q3omni.engines.vllm_questions import Question
+from pytest_q3omni.omni.checkpoint import Checkpoint
+from pytest_q3omni.serve.agreement import ServingAgreement, compare, input_bounds, placeholder_ids
+from pytest_q3omni.serve.asking import ask_twice, with_replies
+from pytest_q3omni.serve.twins import write_cut, write_twin
+
+MOST_LAYERS = 4
+"""How deep a comparison goes: the depth that the bound on the mean was measured at. Full size takes 9 GB in BF16."""
+
+_INPUTS_FIX = (
+    "calibrate and pack again where input scales are wrong (`q3omni verify` says so); else the engine rounds inputs "
+    "otherwise than ModelOpt does"
+)
+
+
+@dataclass(frozen=True)
+class _Twin:
+    """What the twin said, to everybody's prompts: twice."""
+
+    loaded: Loaded
+    prompts: list[Prompt]
+    together: list[PromptLogprobs]
+    alone: list[PromptLogprobs]
+
+
+@dataclass
+class TwinRun:
+    """A comparison of `source`, cut to `layers` layers, within the directory `home`.
+
+    weight_only: the weights are compared without their input scales: for devices that would use them. serve: the engine
+    of a directory; told True, with W4A4 numerics where the device has no kernels for them. own: our own W4A4 numerics.
+    """
+
+    source: Checkpoint
+    home: Path
+    layers: int
+    questions: Sequence[Question]
+    weight_only: bool
+    serve: Callable[[Path, bool], ServingEngine]
+    own: Callable[[Path], ServingEngine]
+    _known: dict[tuple[str, str | None], ServingAgreement] = field(default_factory=dict, init=False)
+
+    def begin(self) -> None:
+        """Write the twin and ask it: what all comparisons start from.
+
+        Raises:
+            as `weights`.
+        """
+        _ = self._twin
+
+    def weights(self, control: str | None = None) -> ServingAgreement:
+        """The packed weights against their BF16 twin in the same engine; `control`: spoiled by one (see `CONTROLS`).
+
+        Raises:
+            InvalidRequest, UnknownName, Unreadable, Inconsistent, Unwritable: as `write_cut` and `write_twin`.
+            EngineError: an engine fails.
+        """
+        if ("weights", control) not in self._known:
+            twin = self._twin
+            found = self._asked_of_cut(control, weight_only=self.weight_only, w4a4=False)
+            self._known["weights", control] = compare(
+                twin.prompts, twin.together, twin.alone, found, placeholders=self._placeholders
+            )
+        return self._known["weights", control]
+
+    def inputs(self, control: str | None = None) -> ServingAgreement:
+        """The engine's W4A4 against our own, whose bounds come from what quantized inputs cost.
+
+        Raises:
+            as `weights`; and InvalidRequest where the files have no input scales.
+        """
+        if ("inputs", control) not in self._known:
+            twin, (ours, again) = self._twin, self._ours
+            found = self._asked_of_cut(control, weight_only=False, w4a4=True)
+            cost = compare(twin.prompts, ours, ours, twin.together, placeholders=self._placeholders).rows[-1].apart.mean
+            self._known["inputs", control] = compare(
+                twin.prompts, ours, again, found, placeholders=self._placeholders, bounds=input_bounds(cost),
+                fix=_INPUTS_FIX,
+            )  # fmt: skip
+        return self._known["inputs", control]
+
+    @property
+    def loaded(self) -> Loaded:
+        """What the engine said of itself when it had loaded the twin."""
+        return self._twin.loaded
+
+    @cached_property
+    def _placeholders(self) -> frozenset[int]:
+        return placeholder_ids(self.source.config)
+
+    @cached_property
+    def _twin(self) -> _Twin:
+        place = self.home / "twin"
+        write_twin(self.source, place, layers=self.layers)
+        try:
+            with closing(self.serve(place, False)) as engine:
+                loaded = engine.load()
+                prompts = with_replies(engine, self.questions, self._placeholders)
+                return _Twin(loaded, prompts, *ask_twice(engine, prompts))
+        finally:
+            shutil.rmtree(place)
+
+    @cached_property
+    def _ours(self) -> tuple[list[PromptLogprobs], list[PromptLogprobs]]:
+        with self._cut(None, False) as place, closing(self.own(place)) as engine:
+            engine.load()
+            return ask_twice(engine, self._twin.prompts)
+
+    def _asked_of_cut(self, control: str | None, *, weight_only: bool, w4a4: bool) -> list[PromptLogprobs]:
+        prompts = self._twin.prompts
+        with self._cut(control, weight_only) as place, closing(self.serve(place, w4a4)) as engine:
+            engine.load()
+            return engine.prompt_logprobs(prompts)
+
+    @contextmanager
+    def _cut(self, control: str | None, weight_only: bool) -> Iterator[Path]:
+        place = self.home / "cut"
+        write_cut(self.source, place, layers=self.layers, control=control, weight_only=weight_only)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place)

@@ -1,0 +1,199 @@
+"""The comparison: what counts, what it says, and that it fails on what it must fail on."""
+
+import math
+import random
+
+import pytest
+
+from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
+from pytest_q3omni.engines.vllm_questions import Question
+from pytest_q3omni.errors import EngineError, InvalidRequest
+from pytest_q3omni.serve.agreement import (
+    LEAST_FAULT,
+    LEAST_POSITIONS,
+    MOST_MEAN,
+    Bounds,
+    compare,
+    input_bounds,
+    placeholder_ids,
+)
+
+pytestmark = pytest.mark.tiny
+
+IMAGE = 900
+PLACEHOLDERS = frozenset([IMAGE])
+
+
+def questions(modality, count):
+    return [Prompt(question=Question(f"{modality} {number}", modality, "?")) for number in range(count)]
+
+
+def answers(prompts, length=40, off=0.0, wrong=0, seed=0, head=()):
+    """Made-up answers: each log-probability `off` higher or lower, `wrong` of the most likely tokens otherwise."""
+    generator, other = random.Random(0), random.Random(seed)
+    found = []
+    for _ in prompts:
+        tokens = (*head, *(generator.randrange(100) for _ in range(length)))
+        logprobs = [generator.uniform(-9, -1) for _ in tokens]
+        likely = [generator.randrange(100) for _ in tokens]
+        moved = tuple(value + other.choice([off, -off]) for value in logprobs)
+        swapped = tuple(token + 100 if place >= len(tokens) - wrong else token for place, token in enumerate(likely))
+        found.append(PromptLogprobs(tokens, moved, swapped))
+    return found
+
+
+def judged(prompts, found, repeat=None, **options):
+    reference = answers(prompts)
+    return compare(prompts, reference, repeat or reference, found, placeholders=PLACEHOLDERS, **options)
+
+
+def test_equal_answers_agree():
+    prompts = questions("text", 4) + questions("image", 4)
+    found = judged(prompts, answers(prompts))
+    assert found.verdict.state == "pass"
+    assert [row.modality for row in found.rows] == ["text", "image", "all"]
+    assert {row.apart.mean for row in found.rows} == {0.0}
+    assert found.rows[-1].apart.positions == 8 * 40
+    assert not found.findings
+
+
+def test_figures_are_those_of_the_deltas():
+    prompts = questions("text", 3)
+    (row, _) = judged(prompts, answers(prompts, off=0.01, wrong=2)).rows
+    assert row.apart.mean == pytest.approx(0.01)
+    assert [row.apart.median, row.apart.p99] == pytest.approx([0.01, 0.01])
+    assert row.apart.largest == pytest.approx(0.01)
+    assert row.apart.error == pytest.approx(0, abs=1e-9)
+    assert row.apart.top1 == pytest.approx(38 / 40)
+    assert row.state == "pass"
+
+
+def test_a_mean_beyond_the_bound_fails_and_says_where():
+    prompts = questions("text", 4) + questions("audio", 4)
+    sound, far = answers(prompts), answers(prompts, off=0.05)
+    mixed = [*sound[:4], *far[4:]]
+    worst = list(mixed[6].logprobs)
+    worst[17] -= 3.0
+    mixed[6] = PromptLogprobs(mixed[6].tokens, tuple(worst), mixed[6].most_likely)
+    found = judged(prompts, mixed)
+    assert {row.modality: row.state for row in found.rows} == {"text": "pass", "audio": "fail", "all": "fail"}
+    assert found.verdict.state == "fail"
+    text = str(next(finding for finding in found.findings if finding.where == "audio prompts"))
+    for part in ("mean |delta log p| 0.0", "audio 2", "position 18", f"token {mixed[6].tokens[17]}", "at most 0.02"):
+        assert part in text
+    assert "text prompts" not in {finding.where for finding in found.findings}
+
+
+def test_other_tokens_most_likely_fail():
+    prompts = questions("text", 4)
+    found = judged(prompts, answers(prompts, wrong=5))
+    assert found.rows[0].apart.mean == 0
+    assert found.rows[0].state == "fail"
+    assert judged(prompts, answers(prompts, wrong=4)).rows[0].state == "pass", "a tenth is allowed"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_number_is_never_near(value):
+    prompts = questions("text", 4)
+    found = answers(prompts)
+    found[2] = PromptLogprobs(found[2].tokens, (value, *found[2].logprobs[1:]), found[2].most_likely)
+    assert judged(prompts, found).rows[0].state == "fail"
+
+
+def test_too_few_positions_say_nothing_and_how_many_are_needed():
+    prompts = questions("text", 2)
+    reference = answers(prompts, length=LEAST_POSITIONS // 2 - 1)
+    found = compare(prompts, reference, reference, reference, placeholders=PLACEHOLDERS)
+    assert found.verdict.state == "not checked"
+    assert f"needs {LEAST_POSITIONS}" in found.rows[0].why
+    assert found.findings[0].severity == "warning"
+    far = answers(prompts, length=5, off=1.0)
+    few = answers(prompts, length=5)
+    assert compare(prompts, few, few, far, placeholders=PLACEHOLDERS).verdict.state == "fail", "few can show a fault"
+
+
+def test_one_prompt_says_nothing_of_spread():
+    prompts = questions("text", 1)
+    reference = answers(prompts, length=200)
+    found = compare(prompts, reference, reference, reference, placeholders=PLACEHOLDERS)
+    assert (found.rows[0].state, found.rows[0].why) == ("not checked", "1 prompts, needs 2 or more")
+
+
+def test_a_mean_that_could_be_a_fault_says_nothing():
+    """One prompt far off, three near: on average below the bound, and nobody knows what the next prompts bring."""
+    prompts = questions("text", 3)
+    near, far = answers(prompts), answers(prompts, off=0.055)
+    bounds = Bounds(fault=0.06)
+    found = judged(prompts, [near[0], near[1], far[2]], bounds=bounds)
+    assert found.rows[0].apart.mean < MOST_MEAN
+    assert found.rows[0].state == "not checked"
+    needed = int(found.rows[0].why.split("needs ")[1].split()[0])
+    assert needed > 3
+    many = questions("text", needed + 3)
+    near, far = answers(many), answers(many, off=0.055)
+    mixed = [far[n] if n % 3 == 2 else near[n] for n in range(len(many))]
+    assert judged(many, mixed, bounds=bounds).rows[0].state == "pass", "as many as it said are enough"
+
+
+def test_an_engine_that_differs_from_itself_cannot_be_judged():
+    prompts = questions("text", 4)
+    noisy = answers(prompts, off=0.03)
+    found = judged(prompts, answers(prompts), noisy)
+    assert found.verdict.state == "not checked"
+    assert "differs from itself" in found.rows[0].why
+    assert found.rows[0].noise.mean == pytest.approx(0.03)
+
+
+def test_pictures_count_from_the_picture_on_and_without_it():
+    prompts = questions("image", 4)
+    head = (1, 2, IMAGE, IMAGE, IMAGE)
+    reference = answers(prompts, head=head)
+    found = list(reference)
+    for number, one in enumerate(reference):
+        logprobs = (
+            one.logprobs[0] - 9,
+            one.logprobs[1] - 9,
+            *(value - 9 for value in one.logprobs[2:5]),
+            *one.logprobs[5:],
+        )
+        found[number] = PromptLogprobs(one.tokens, logprobs, one.most_likely)
+    row = compare(prompts, reference, reference, found, placeholders=PLACEHOLDERS).rows[0]
+    assert row.apart.positions == 4 * 40
+    assert row.apart.mean == 0
+    counted = compare(prompts, reference, reference, found, placeholders=frozenset()).rows[0]
+    assert counted.state == "fail"
+
+
+def test_other_tokens_are_another_question():
+    prompts = questions("text", 2)
+    reference, found = answers(prompts), answers(prompts)
+    changed = (found[1].tokens[0], found[1].tokens[1] + 1, *found[1].tokens[2:])
+    found[1] = PromptLogprobs(changed, found[1].logprobs, found[1].most_likely)
+    with pytest.raises(EngineError, match=r"text 1.*from position 2 on"):
+        compare(prompts, reference, reference, found, placeholders=PLACEHOLDERS)
+    short = [PromptLogprobs(one.tokens[:-1], one.logprobs[:-1], one.most_likely[:-1]) for one in reference]
+    with pytest.raises(EngineError, match="39 tokens"):
+        compare(prompts, reference, reference, short, placeholders=PLACEHOLDERS)
+
+
+def test_nothing_to_compare_is_refused():
+    prompts = questions("text", 2)
+    with pytest.raises(InvalidRequest, match="2, 2, 2, 1 answers"):
+        compare(prompts, answers(prompts), answers(prompts), answers(prompts)[:1], placeholders=PLACEHOLDERS)
+    with pytest.raises(InvalidRequest):
+        compare([], [], [], [], placeholders=PLACEHOLDERS)
+
+
+def test_bounds_of_quantized_inputs_grow_with_their_cost_and_never_reach_it():
+    assert input_bounds(0.001) == Bounds()
+    for cost in (0.1, 0.2, 1.0):
+        bounds = input_bounds(cost)
+        assert MOST_MEAN < bounds.mean < cost <= bounds.fault or bounds.fault == LEAST_FAULT
+        assert 0.5 <= bounds.top1 < Bounds().top1
+    assert input_bounds(math.inf) == input_bounds(math.nan) == Bounds(), "NaN is near nothing"
+
+
+def test_placeholders_are_those_of_the_config():
+    thinker = {"image_token_id": 5, "audio_token_id": 7, "video_token_id": None}
+    assert placeholder_ids({"thinker_config": thinker}) == {5, 7}
+    assert placeholder_ids({}) == placeholder_ids({"thinker_config": 3}) == frozenset()
