@@ -66,7 +66,8 @@ def test_every_member_of_a_registry_defines_its_object_and_says_what_it_is(packa
 
 def test_public_names_are_pinned() -> None:
     """A new name is a decision, not an accident."""
-    assert api.__all__ == ["calibrate", "demo", "doctor", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
+    named = ["calibrate", "demo", "doctor", "find_record", "load_record", "parity", "plan", "quantize", "verify"]
+    assert api.__all__ == named
     assert nvfp4.__all__ == ["Packed", "pack_tensor", "unpack_tensor"]
     public = {name for name in vars(assertions) if name.startswith("assert_")}
     assert public == {
@@ -75,8 +76,10 @@ def test_public_names_are_pinned() -> None:
         "assert_compression_ratio",
         "assert_expert_coverage",
         "assert_loads_in_vllm",
+        "assert_memory_ratio",
         "assert_output_parity",
         "assert_quantized_fraction",
+        "assert_speedup",
         "assert_verified",
     }
 

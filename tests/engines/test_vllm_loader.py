@@ -108,7 +108,8 @@ def test_of_a_checkpoint_on_a_hub_headers_can_be_judged(tmp_path: Path, checkpoi
 def test_a_refusal_is_a_result(tmp_path: Path, checkpoint: Checkpoint) -> None:
     refusal = {"step": "load", "tensor": "thinker.lm_head.weight", "message": "RuntimeError: sizes"}
     short = {key: LOADED[key] for key in ("versions", "tensors", "seconds", "peak_bytes")}
-    report = VLLMLoader("headers", FakeInterpreter(tmp_path, loads={**short, "rejected": refusal}).python).load(checkpoint)
+    fake = FakeInterpreter(tmp_path, loads={**short, "rejected": refusal})
+    report = VLLMLoader("headers", fake.python).load(checkpoint)
     assert report.rejected is not None
     assert (report.rejected.step, report.rejected.tensor) == ("load", "thinker.lm_head.weight")
 
@@ -116,7 +117,8 @@ def test_a_refusal_is_a_result(tmp_path: Path, checkpoint: Checkpoint) -> None:
 def test_unwritten_parameters_are_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
     item = {"parameter": "x.w2_weight", "module": "m.experts", "suffix": "w2_weight", "written": 7, "total": 8,
             "rows": 8, "gaps": [[3, 4]], "why": ""}  # fmt: skip
-    report = VLLMLoader("headers", FakeInterpreter(tmp_path, loads={**LOADED, "unwritten": [item]}).python).load(checkpoint)
+    fake = FakeInterpreter(tmp_path, loads={**LOADED, "unwritten": [item]})
+    report = VLLMLoader("headers", fake.python).load(checkpoint)
     (found,) = report.unwritten
     assert (found.module, found.parameter, found.written, found.total) == ("m.experts", "w2_weight", 7, 8)
     assert found.gaps == ((3, 4),)

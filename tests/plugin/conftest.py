@@ -8,6 +8,11 @@ import pytest
 from pytest_q3omni.omni.tiny import checkpoint_path, record_path
 from pytest_q3omni.plugin.twins import quantized_twin
 
+try:
+    import torch  # noqa: F401  # loaded twice in one process, it corrupts memory (seen: SystemError, 24 GB, SIGSEGV)
+except ImportError:
+    pass
+
 
 @pytest.fixture(autouse=True)
 def outside_workers(monkeypatch):

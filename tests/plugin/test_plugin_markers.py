@@ -71,7 +71,8 @@ def test_without_a_device_both_skip_and_say_why(pytester, devices):
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(
         [
-            "SKIPPED * test_it.py:2: needs a CUDA device of compute capability 8.0 or higher; no CUDA device found (*); `q3omni doctor` *",
+            "SKIPPED * test_it.py:2: needs a CUDA device of compute capability 8.0 or higher; no CUDA device found (*); "
+            "`q3omni doctor` *",
             "SKIPPED * test_it.py:4: needs an NVIDIA Thor (compute capability 11.0); no CUDA device *",
         ]
     )
@@ -82,7 +83,9 @@ def test_a_hopper_runs_gpu_items_and_says_what_a_thor_item_needs(pytester, devic
     pytester.makepyfile(HARDWARE)
     result = run(pytester)
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["*needs an NVIDIA Thor (compute capability 11.0); found NVIDIA H100 (9.0); `q3omni doctor` says more"])
+    result.stdout.fnmatch_lines(
+        ["*needs an NVIDIA Thor (compute capability 11.0); found NVIDIA H100 (9.0); `q3omni doctor` says more"]
+    )
 
 
 def test_a_turing_is_too_old(pytester, devices):
