@@ -52,7 +52,9 @@ class TransformersEngine(ServingProcess):
 def serve(reading: int, writing: int) -> None:
     """Answer requests until the pipe ends: a line of JSON each way, as `EngineProcess` says."""
     from pytest_q3omni.engines.transformers import one_line
+    from pytest_q3omni.engines.vllm_inside.surroundings import end_with_asker
 
+    end_with_asker(reading)
     engine = _Served()
     with os.fdopen(reading, encoding="utf-8") as requests, os.fdopen(writing, "w", encoding="utf-8") as answers:
         for line in requests:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -314,3 +316,32 @@ def test_only_our_own_interpreter_gets_what_is_ours(tmp_path: Path, monkeypatch:
     given = environment(Path(sys.executable) if own else tmp_path / "python")
     assert given["CUDA_VISIBLE_DEVICES"] == "1"
     assert [name in given for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")] == [own] * 3
+
+
+def test_a_worker_ends_with_its_children_when_the_asker_is_gone(tmp_path: Path) -> None:
+    """A killed CI job cannot close its engine: the engine sees the pipe hung up, also while it is busy."""
+    script = (
+        "import subprocess, sys, time\n"
+        "from pytest_q3omni.engines.vllm_inside.surroundings import end_with_asker\n"
+        "end_with_asker(int(sys.argv[1]))\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    reading, writing = os.pipe()
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script, str(reading)], pass_fds=(reading,), stdout=subprocess.PIPE,
+        start_new_session=True, text=True,
+    )  # fmt: skip
+    os.close(reading)
+    try:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        assert worker.poll() is None, "it lives as long as the pipe does"
+        os.close(writing)
+        assert worker.wait(60) == -signal.SIGKILL
+        wait_for(child)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()

@@ -17,8 +17,11 @@ _CACHE_GIB = "2"
 
 def serve(scratch: Path, reading: int, writing: int) -> None:
     """Answer requests until the pipe ends."""
+    from . import surroundings
+
     for descriptor in (reading, writing):
         os.set_inheritable(descriptor, False)
+    surroundings.end_with_asker(reading)
     engine = _Engine(scratch)
     with os.fdopen(reading, encoding="utf-8") as requests, os.fdopen(writing, "w", encoding="utf-8") as answers:
         for line in requests:

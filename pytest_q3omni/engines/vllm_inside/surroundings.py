@@ -7,7 +7,10 @@ operators cannot be loaded, and torchaudio and torchcodec are CUDA builds. None 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +73,19 @@ def _has_cuda() -> bool:
     import torch
 
     return bool(torch.version.cuda) and torch.cuda.device_count() > 0
+
+
+def end_with_asker(reading: int) -> None:
+    """End this process and its children where the one that asks is gone, while a model loads, too: a killed CI job must
+    not leave a GPU behind that is full. reading: the pipe that requests come from; this process leads its group."""
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(reading, 0)  # only that it was hung up; requests are for others to read
+        poll.poll()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _forget(package: str) -> None:
