@@ -2,13 +2,16 @@
 
     python docs/results.py             # renders again
     python docs/results.py RUN.json    # first distils a run of the serving benchmarks into results/<device>.json
+    python docs/results.py --agreement ANSWERS.xml --weights real    # first adds how far answers agree
 
-RUN.json is what `pytest --benchmark-only --benchmark-json=RUN.json` writes, both halves measured in one session. The
-plots need matplotlib (dependency group `docs`). Same data, same pages and plots, to the byte.
+RUN.json is what `pytest --benchmark-only --benchmark-json=RUN.json` writes, both halves measured in one session.
+ANSWERS.xml is what `pytest --junitxml=ANSWERS.xml` writes of `conformance/test_serving_answers.py`, in one session or
+several. The plots need matplotlib (dependency group `docs`). Same data, same pages and plots, to the byte.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -18,7 +21,9 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from results_pages import BEGIN, END, page, short  # noqa: E402
+from results_agreement import merged, with_weights  # noqa: E402
+from results_junit import agreement_rows  # noqa: E402
+from results_pages import BEGIN, END, page, short, with_points  # noqa: E402
 from results_plot import draw  # noqa: E402
 
 DATA = HERE / "results"
@@ -78,10 +83,32 @@ def file_of(device: str) -> Path:
     return DATA / f"{re.sub(r'[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
 
 
+def record(run: dict[str, Any] | None, rows: list[dict[str, Any]]) -> None:
+    """Write what was distilled, and rows of agreement, into the devices' files; what else they have stays."""
+    if run is not None:
+        before = _recorded(run["device"])
+        _write({**run, **{key: before[key] for key in ("agreement",) if key in before}})
+    for device in dict.fromkeys(row["device"] for row in rows):
+        before = _recorded(device)
+        later = [row for row in rows if row["device"] == device]
+        _write({**before, "agreement": merged(before.get("agreement", ()), later)})
+
+
+def _recorded(device: str) -> dict[str, Any]:
+    file = file_of(device)
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {"schema": 1, "device": device, **found}
+
+
+def _write(result: dict[str, Any]) -> None:
+    DATA.mkdir(exist_ok=True)
+    file_of(result["device"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def render() -> None:
     """Write the page, the plots and the README's block anew."""
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(DATA.glob("*.json"))}
-    for name, result in found.items():
+    for name, result in with_points(found).items():
         draw(result, DATA / f"{name}.svg")
     PAGE.write_text(page(found), encoding="utf-8")
     README.write_text(with_block(README.read_text(encoding="utf-8"), short(found)), encoding="utf-8")
@@ -96,12 +123,25 @@ def with_block(text: str, block: str) -> str:
     return f"{before}{begin}\n{block}{end}{after}"
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        sys.exit("one run at most: python docs/results.py [RUN.json]")
-    if sys.argv[1:]:
-        distilled = distil(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-        DATA.mkdir(exist_ok=True)
-        text = json.dumps(distilled, indent=1) + "\n"
-        file_of(distilled["device"]).write_text(text, encoding="utf-8")
+def main(arguments: list[str]) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Record results of real runs, and render their pages and plots.")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN.json", help="of the serving benchmarks")
+    parser.add_argument(
+        "--agreement", action="append", default=[], type=Path, metavar="ANSWERS.xml",
+        help="of test_serving_answers.py; may be repeated, and of the same figures the last counts",
+    )  # fmt: skip
+    parser.add_argument("--weights", choices=("random", "real"), help="whose weights the answers are of")
+    given = parser.parse_args(arguments)
+    run = distil(json.loads(given.run.read_text(encoding="utf-8"))) if given.run else None
+    rows = [row for file in given.agreement for row in agreement_rows(file)]
+    try:
+        rows = with_weights(rows, given.weights)
+    except ValueError as error:
+        parser.error(str(error))
+    record(run, rows)
     render()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

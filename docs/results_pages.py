@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from as_markdown import table
+from results_agreement import section as agreement
 
 from pytest_q3omni.serve.throughput import spread
 
@@ -32,8 +33,14 @@ def numerics_of(result: dict[str, Any]) -> tuple[str, str]:
 
 
 def page(found: dict[str, dict[str, Any]]) -> str:
-    """The whole page, one section for each device."""
-    return HEAD + ("".join(f"\n{section(name, result)}" for name, result in found.items()) or NONE_YET)
+    """The whole page: a section for each device that was timed, and one for what was compared."""
+    timed = "".join(f"\n{section(name, result)}" for name, result in with_points(found).items())
+    return HEAD + (timed or NONE_YET) + agreement(found)
+
+
+def with_points(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The results of devices that were timed; of others it is known only whether answers agree."""
+    return {name: result for name, result in found.items() if "points" in result}
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -46,8 +53,9 @@ def section(name: str, result: dict[str, Any]) -> str:
 
 def short(found: dict[str, dict[str, Any]]) -> str:
     """The README's block: plot and rates of decoding for each device."""
-    parts = ["\n## How fast it is\n"] if found else []
-    for name, result in found.items():
+    timed = with_points(found)
+    parts = ["\n## How fast it is\n"] if timed else []
+    for name, result in timed.items():
         rows = [row for point, row in _rows(result) if point["kind"] in ("weights", "decode")]
         parts.append(f"![Tokens per second by sequences at once](docs/results/{name}.svg)\n\n{_table(result, rows)}\n")
         told = " ".join([f"{result['device']}, {result['date']}.", *_weights(result)])

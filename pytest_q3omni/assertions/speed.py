@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Protocol
 
@@ -92,11 +92,12 @@ def assert_memory_ratio(quantized: int | HasWeights, original: int | HasWeights,
     return measured
 
 
-_FACTOR = "measure first: docs/benchmarks.md says how"
+_FACTOR = "measure first: docs/how-to/measure-serving.md says how"
 
 
 def _rounds(name: str, given: Sequence[float] | HasFigures) -> Spread:
-    figures: tuple[object, ...] = tuple(given.figures if hasattr(given, "figures") else given)
+    rounds: object = given.figures if hasattr(given, "figures") else given
+    figures: tuple[object, ...] = tuple(rounds) if isinstance(rounds, Iterable) else (rounds,)
     numbers = [float(one) for one in figures if isinstance(one, Real) and not isinstance(one, bool)]
     if len(numbers) != len(figures) or not all(0 < one < math.inf for one in numbers):
         raise InvalidRequest(f"{name} has rates that are none: {figures!r:.80}", expected="numbers above 0", fix=_MORE)

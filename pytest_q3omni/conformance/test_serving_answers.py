@@ -6,9 +6,12 @@ checkpoint: an item of it passes where the comparison rejects it, in every modal
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +20,8 @@ import pytest
 from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `runner`
 from pytest_q3omni.errors import MissingDependency, Q3OmniError
 from pytest_q3omni.plugin.fixtures import STORE
-from pytest_q3omni.serve.agreement import Row, ServingAgreement
+from pytest_q3omni.serve.agreement import Apart, Row, ServingAgreement
+from pytest_q3omni.serve.agreement_bounds import Bounds
 from pytest_q3omni.serve.controls import CONTROLS
 from pytest_q3omni.serve.twin_run import MOST_LAYERS, TwinRun
 
@@ -25,6 +29,8 @@ MODALITIES = ("text", "image", "audio")
 _CONTEXT, _AT_ONCE = 2048, 16
 _W4A4_CAPABILITY = (10, 0)  # Blackwell and Thor: kernels for W4A4; before, weights alone unless an engine emulates
 _SHARE_OF_DISK, _SHARE_OF_MEMORY = 0.4, 0.5
+_SOUND = {"weights": "packed weights against their BF16 twin", "inputs": "the engine's W4A4 against our own"}
+"""Comparison, by the name of `TwinRun`'s method -> what a line of figures calls it."""
 
 Runs = dict[tuple[str, Path], TwinRun | tuple[str, str]]
 """Runner and checkpoint -> the comparison, or ("skip" or "fail", why there is none)."""
@@ -122,9 +128,17 @@ def _asked(work: Callable[[], _Result]) -> _Result:
     pytest.fail(text, pytrace=False)
 
 
-def _tell(run: TwinRun, row: Row, found: ServingAgreement, what: str, request: pytest.FixtureRequest) -> str:
-    """One line of what was measured: in the item's output (`pytest -rP`) and in JUnit's XML."""
+def _tell(
+    run: TwinRun,
+    row: Row,
+    found: ServingAgreement,
+    comparison: str,
+    control: str | None,
+    request: pytest.FixtureRequest,
+) -> str:
+    """What was measured: a line in the item's output (`pytest -rP`), and in JUnit's XML that line and its data."""
     apart, noise, loaded = row.apart, row.noise, run.loaded
+    what = _SOUND[comparison] if control is None else f"control {control}"
     line = (
         f"{what}, {row.modality}, {run.layers} layers, {loaded.engine} on {loaded.device}: mean |delta log p| "
         f"{apart.mean:.4f} ± {apart.error:.4f} (median {apart.median:.4f}, 99 % {apart.p99:.3f}, largest "
@@ -132,25 +146,45 @@ def _tell(run: TwinRun, row: Row, found: ServingAgreement, what: str, request: p
         f"bounds {found.bounds.mean:.3g} and {found.bounds.top1:.0%}; the reference against itself {noise.mean:.4f}, "
         f"{noise.top1:.1%}"
     )
-    request.node.user_properties.append(("q3omni agreement", line))
+    data = {
+        "comparison": comparison,
+        "control": control,
+        "modality": row.modality,
+        "layers": run.layers,
+        "engine": loaded.engine,
+        "versions": dict(loaded.versions),
+        "device": loaded.device,
+        "state": row.state,
+        "apart": _figures(apart),
+        "noise": _figures(noise),
+        "bounds": _figures(found.bounds),
+    }
+    request.node.user_properties += [("q3omni agreement", line), ("q3omni agreement data", json.dumps(data))]
     sys.stdout.write(f"{line}\n")
     return line
 
 
-def _judge(run: TwinRun, found: ServingAgreement, modality: str, what: str, request: pytest.FixtureRequest) -> None:
+def _figures(found: Apart | Bounds) -> dict[str, float | str]:
+    """Field -> figure; "inf" and "nan" as text, since JSON has no such numbers."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in asdict(found).items()}
+
+
+def _judge(
+    run: TwinRun, found: ServingAgreement, modality: str, comparison: str, request: pytest.FixtureRequest
+) -> None:
     row = found.row(modality)
     if row is None:
         pytest.fail(f"no {modality} prompt was asked", pytrace=False)
-    line = _tell(run, row, found, what, request)
+    line = _tell(run, row, found, comparison, None, request)
     told = [str(finding) for finding in found.findings if finding.where == f"{modality} prompts"]
     if row.state != "pass":
         pytest.fail("\n".join([*told, line]), pytrace=False)
 
 
 def _must_reject(run: TwinRun, found: ServingAgreement, control: str, request: pytest.FixtureRequest) -> None:
-    passed = []
+    comparison, passed = "inputs" if CONTROLS[control].inputs_only else "weights", []
     for row in found.rows:
-        line = _tell(run, row, found, f"control {control}", request)
+        line = _tell(run, row, found, comparison, control, request)
         if row.state != "fail":
             passed.append(f"not told from a sound checkpoint: {CONTROLS[control].what}. {line}")
     if passed:
@@ -160,7 +194,7 @@ def _must_reject(run: TwinRun, found: ServingAgreement, control: str, request: p
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_weights_agree_with_their_twin(modality: str, run: TwinRun, request: pytest.FixtureRequest) -> None:
     """Packed weights and the BF16 weights they stand for, in the same engine: the same probabilities."""
-    _judge(run, _asked(run.weights), modality, "packed weights against their BF16 twin", request)
+    _judge(run, _asked(run.weights), modality, "weights", request)
 
 
 @pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if not control.inputs_only])
@@ -184,7 +218,7 @@ def with_inputs(run: TwinRun) -> TwinRun:
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_inputs_agree_with_our_own(modality: str, with_inputs: TwinRun, request: pytest.FixtureRequest) -> None:
     """W4A4 as the engine computes it, or emulates it, and as we do: what Thor and Blackwell make of the file."""
-    _judge(with_inputs, _asked(with_inputs.inputs), modality, "the engine's W4A4 against our own", request)
+    _judge(with_inputs, _asked(with_inputs.inputs), modality, "inputs", request)
 
 
 @pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if control.inputs_only])

@@ -42,6 +42,8 @@ CHOICES = (
     KernelChoice((11, 0), (12, 0), _CUTLASS, "VLLM_CUTLASS", *_MARLIN),
     KernelChoice((12, 0), (13, 0), _CUTLASS, "FLASHINFER_CUTLASS, without FlashInfer VLLM_CUTLASS", *_MARLIN),
 )  # fmt: skip
+NEWEST = CHOICES[-1].end
+"""The first capability that was not there to be read about."""
 
 
 def expected_kernels(capability: tuple[int, int]) -> dict[str, str]:

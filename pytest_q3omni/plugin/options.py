@@ -99,13 +99,37 @@ def read(config: pytest.Config) -> Settings:
         report=_path(config, REPORT),
         engine=_text(config, ENGINE)[0] or None,
         random_weights=bool(config.getoption(RANDOM) or config.getini(ini_name(RANDOM))),
-        min_speedup=_factors(_text(config, SPEEDUP)[0]),
-        min_memory_ratio=_factors(_text(config, MEMORY)[0], flag=MEMORY).get(EACH),
+        min_speedup=_speedups(_text(config, SPEEDUP)[0]),
+        min_memory_ratio=_memory_ratio(_text(config, MEMORY)[0]),
     )
 
 
 EACH = 0
 """The key of a factor that holds for any number of requests at once."""
+
+
+def _speedups(text: str) -> dict[int, float]:
+    """As `_factors`; a number of requests that no item measures would be a gate that nothing can fail."""
+    found = _factors(text)
+    if found:
+        from pytest_q3omni.serve.throughput import AT_ONCE
+
+        unmeasured = [number for number in found if number not in (EACH, *AT_ONCE)]
+        if unmeasured:
+            *some, last = map(str, AT_ONCE)
+            expected = f"{', '.join(some)} or {last} before the ="
+            raise pytest.UsageError(
+                f"{SPEEDUP} {text}: expected {expected}: a gate of {unmeasured[0]} at once would judge nothing"
+            )
+    return found
+
+
+def _memory_ratio(text: str) -> float | None:
+    """Refused at once where no checkpoint can pass: two engines take minutes to load before the gate is asked."""
+    found = _factors(text, flag=MEMORY).get(EACH)
+    if found is not None and found > 16 / 4.5:
+        raise pytest.UsageError(f"{MEMORY} {text}: expected at most 3.55: NVFP4 has 4.5 bits a weight")
+    return found
 
 
 def _factors(text: str, flag: str = SPEEDUP) -> dict[int, float]:

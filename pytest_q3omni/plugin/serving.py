@@ -65,7 +65,7 @@ class Engines:
         try:
             self._open = served, self._make(served, tiny)
         except MissingDependency as error:
-            raise Unavailable(f"needs an engine: {error}") from error
+            raise Unavailable(f"needs an engine: {error}" if tiny else _no_gpu_engine(error.found)) from error
         return self._open
 
     def _half(self, half: Half, item: pytest.Item) -> Served:
@@ -76,7 +76,10 @@ class Engines:
             path = self._store.checkpoint(half, item)
         except Unavailable as reason:
             raise Unavailable(f"{reason}; or {options.RANDOM} for random weights of the full size") from None
-        return _stored(half, path, "real")
+        served = _stored(half, path, "real")
+        if half == "original" and served.numerics != "bf16":
+            raise _no_baseline(served)
+        return served
 
     def _shapes(self, half: Half) -> Served:
         """A directory with the config of this half; a user's own where there is one."""
@@ -88,6 +91,11 @@ class Engines:
         if half == "quantized" and settings.quantized is not None:
             options.require_checkpoint(settings.quantized)
             return _stored(half, settings.quantized, "random")
+        if half == "original" and settings.original is None and settings.quantized is not None:
+            raise Unavailable(
+                f"only the quantized half is given, and its shapes need not be the full-size model's: give the "
+                f"original, too, with {options.ORIGINAL}"
+            )
         source = FULL_SIZE
         if settings.original is not None:
             options.require_checkpoint(settings.original)
@@ -103,6 +111,23 @@ class Engines:
         if self._open is not None:
             self._open[1].close()
         self._open = None
+
+
+def _no_gpu_engine(found: str) -> str:
+    """The error's own remedy is an environment for the loader's judgement, which has no CUDA."""
+    return (
+        f"needs vLLM 0.26 or newer, built for this device: {found}. Fix: install it in an environment of its own, and "
+        "name its interpreter in Q3OMNI_ENGINE_PYTHON; `q3omni doctor` says what else is missing"
+    )
+
+
+def _no_baseline(served: Served) -> Exception:
+    from pytest_q3omni.errors import InvalidRequest
+
+    return InvalidRequest(
+        f"packed already ({served.numerics})", where=str(served.path), expected="the original in BF16, to compare with",
+        fix=f"give it with {options.ORIGINAL}, and this one with {options.QUANTIZED}",
+    )  # fmt: skip
 
 
 def _stored(half: Half, path: Path, weights: Weights) -> Served:

@@ -54,10 +54,10 @@ def _named(
         )
     if widened and device.fp4 is None:
         yield (
-            f"{widened}: {device.name} has no FP4, so these kernels widen weights to BF16 for each product. That is "
-            "the best it can do with this format, and its roofline does not count it: prefill of 8192 tokens ran at 0.67 "
-            "times BF16's rate on an H100. Nothing is broken. Fix: none on this device; where prompts are long and "
-            "answers short, BF16 or FP8 serves them faster"
+            f"{widened}: {device.name} has no FP4, so these kernels widen weights to BF16 for each product. That "
+            "is the best it can do with this format, and its roofline does not count it: prefill of 8192 tokens ran "
+            "at 0.67 times BF16's rate on an H100. Nothing is broken. Fix: none on this device; where prompts are long "
+            "and answers short, BF16 or FP8 serves them faster"
         )
     if kernels.expert_tuning == "default":
         yield (
@@ -81,8 +81,8 @@ def _named(
     if tokens > at_once and prediction.step_seconds < UNCAPTURED_SECONDS and not kernels.eager:
         yield (
             f"a prompt of {tokens} tokens may be longer than the largest CUDA graph that was captured (twice the "
-            "sequences at once in vLLM), and its step then waits for launches as in eager mode: 512 tokens took 85 ms "
-            "on an H100, 128 tokens 17 to 30. Fix: cudagraph_capture_sizes with your prompts' lengths, if they are short"
+            "sequences at once in vLLM), and its step then waits for launches as in eager mode: 512 tokens took 85 "
+            "ms on an H100, 128 tokens 17 to 30. Fix: cudagraph_capture_sizes with your prompts' lengths, where short"
         )
 
 

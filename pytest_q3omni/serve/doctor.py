@@ -122,6 +122,9 @@ def _memory(needs: Needs, device: Device | None) -> Row:
         f"{needs.name}: {gib(needs.weights)} weights (vLLM loads the thinker only) + {gib(needs.cache_bytes)} KV cache "
         f"({needs.at_once} x {needs.context:,} tokens) + {gib(ALLOWANCE)} allowance = {gib(needs.total)}"
     )
+    if needs.longest and needs.context > needs.longest:
+        known = f"the model knows {needs.longest:,} positions, and {needs.context:,} tokens are asked of each request"
+        return Row("memory", "fail", shown, known, f"ask for {needs.longest:,} tokens or fewer with --context")
     if device is None or device.total is None:
         return Row("memory", "not checked", shown, "no device whose memory is known")
     free = device.total if device.free is None else min(device.free, device.total)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pytest_q3omni.engines.cuda_code import Capability, how_it_runs, runs_on
 from pytest_q3omni.engines.device import build_of
-from pytest_q3omni.engines.kernel_choice import READ_IN, expected_kernels
+from pytest_q3omni.engines.kernel_choice import NEWEST, READ_IN, expected_kernels
 from pytest_q3omni.engines.machine import Device
 from pytest_q3omni.engines.vllm_surroundings import VLLMBuild
 from pytest_q3omni.records import State
@@ -19,6 +19,7 @@ _VLLM_BUILD = (
     "install a build for it (NVIDIA's container for Jetson, or a wheel for CUDA 13 and this processor), or build vLLM "
     "with TORCH_CUDA_ARCH_LIST={major}.{minor}"
 )
+_NO_VLLM = "install vLLM 0.26 or newer in an environment of its own, and name its interpreter with --engine-python"
 _TUNE = "run vLLM's benchmarks/kernels/benchmark_moe.py --tune here and name its folder in VLLM_TUNED_CONFIG_FOLDER"
 
 
@@ -27,7 +28,7 @@ def vllm_row(found: Surroundings, device: Device | None) -> Row:
     build = found.vllm
     if build is None:
         state: State = "fail" if found.vllm_named else "not checked"
-        return Row("vllm", state, "not found", found.no_vllm, "name its interpreter with --engine-python")
+        return Row("vllm", state, "not found", found.no_vllm, _NO_VLLM)
     shown = f"vLLM {build.version or 'of unknown version'} in {build.python}" + held(build.codes)
     if build.trouble:
         return _unusable(build, device, shown)
@@ -82,6 +83,9 @@ def kernels_row(found: Surroundings, device: Device | None) -> Row:
         return Row(name, "pass" if asked else "not checked", asked or "nothing is packed", "the recipe packs nothing")
     if build is None or not (build.kernels or build.refused):
         expected = expected_kernels(device.capability)
+        if device.capability >= NEWEST:
+            unread = f"{number(device.capability)} is newer than what was read ({READ_IN})"
+            return Row(name, "not checked", unread, "a vLLM that knows this device has to be asked: see the row vllm")
         if not expected:
             known = f"{READ_IN} have no NVFP4 kernel for {number(device.capability)}"
             return Row(name, "fail", known, "packed weights cannot be served on this device", "use a newer GPU")
@@ -152,7 +156,8 @@ def traps_row(found: Surroundings) -> Row:
     version = found.vllm.version if found.vllm else ""
     asked = f"vLLM {version}" if version else "any release of vLLM"
     if not found.traps:
-        return Row("engine limits", "pass", "none known", f"{asked} is not known to refuse or misread this checkpoint")
+        known = f"{asked} is not known" if version else "no release of vLLM is known"
+        return Row("engine limits", "pass", "none known", f"{known} to refuse or misread this checkpoint")
     state: State = "fail" if version else "not checked"
     told, fixes = (". ".join(dict.fromkeys(part)) for part in zip(*found.traps, strict=True))
     return Row("engine limits", state, f"{len(found.traps)} known to {asked}", told, fixes)

@@ -15,7 +15,8 @@ from pathlib import Path
 from pytest_q3omni.engines.serving import Loaded, Prompt, PromptLogprobs, ServingEngine
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.omni.checkpoint import Checkpoint
-from pytest_q3omni.serve.agreement import ServingAgreement, compare, input_bounds, placeholder_ids
+from pytest_q3omni.serve.agreement import ServingAgreement, compare, placeholder_ids
+from pytest_q3omni.serve.agreement_bounds import input_bounds
 from pytest_q3omni.serve.asking import ask_twice, with_replies
 from pytest_q3omni.serve.twins import write_cut, write_twin
 

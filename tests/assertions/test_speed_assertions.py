@@ -109,6 +109,13 @@ def test_rates_that_are_none_are_refused(rate, which) -> None:
         assert_speedup(**rounds, at_least=1)
 
 
+@pytest.mark.parametrize("given", [5, None, 219.0, SimpleNamespace(figures=3.0)])
+def test_one_number_is_no_rounds(given) -> None:
+    told = "original has rates that are none" if given is None else "original has 1 rounds; expected at least 5"
+    with pytest.raises(InvalidRequest, match=told):
+        assert_speedup(QUANTIZED, given, at_least=1)
+
+
 @pytest.mark.parametrize("count", [0, 1, ROUNDS - 1])
 def test_fewer_than_five_rounds_are_refused(count) -> None:
     with pytest.raises(InvalidRequest, match=f"original has {count} rounds; expected at least {ROUNDS}"):

@@ -345,3 +345,26 @@ def test_a_worker_ends_with_its_children_when_the_asker_is_gone(tmp_path: Path) 
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
+
+
+def test_a_worker_in_the_group_of_another_leaves_that_group_alone(tmp_path: Path) -> None:
+    """Started by hand or by a debugger it leads no group: the shell that it shares one with must outlive it."""
+    done = tmp_path / "done"
+    worker = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from pytest_q3omni.engines.vllm_inside.surroundings import end_with_asker\n"
+        "end_with_asker(int(sys.argv[1]))\n"
+        "time.sleep(1)\n"
+        f"Path({str(done)!r}).touch()\n"
+    )
+    leader = (
+        "import os, subprocess, sys\n"
+        "reading, writing = os.pipe()\n"
+        f"worker = subprocess.Popen([sys.executable, '-c', {worker!r}, str(reading)], pass_fds=(reading,))\n"
+        "os.close(reading)\n"
+        "os.close(writing)\n"
+        "sys.exit(worker.wait())\n"
+    )
+    assert subprocess.run([sys.executable, "-c", leader], start_new_session=True, timeout=60).returncode == 0
+    assert done.exists()

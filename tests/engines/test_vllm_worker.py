@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,3 +115,81 @@ def test_a_request_that_fails_is_answered_and_the_next_one_served(tmp_path: Path
     assert ["error" in one for one in said] == [True] * 3
     assert "do_dance" in said[0]["error"]
     assert process.wait(60) == 0, "it ends with its pipe"
+
+
+@pytest.fixture
+def fused(tmp_path, monkeypatch) -> Path:
+    """A folder in the place of vLLM's own `configs`."""
+    module = SimpleNamespace(
+        __file__=str(tmp_path / "fused_moe.py"),
+        get_config_file_name=lambda experts, width, dtype: f"E={experts},N={width}",
+    )
+    monkeypatch.setitem(sys.modules, "vllm.model_executor.layers.fused_moe.fused_moe", module)
+    monkeypatch.delenv("VLLM_TUNED_CONFIG_FOLDER", raising=False)
+    (tmp_path / "configs").mkdir()
+    return tmp_path / "configs"
+
+
+def test_settings_tuned_in_a_folder_of_the_users_are_seen(fused, tmp_path, monkeypatch) -> None:
+    """It is what the advice for an untuned kernel ends with: an answer that stays "default" would be no answer."""
+    torch = pytest.importorskip("torch")
+    experts = SimpleNamespace(quant_method=Method(unquantized_backend="TRITON"), w2_weight=torch.zeros(8, 4, 64))
+    monkeypatch.setattr(worker.methods, "layers", lambda model: {"experts": experts})
+    assert worker._tuning(None) == "default"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    monkeypatch.setenv("VLLM_TUNED_CONFIG_FOLDER", str(mine))
+    assert worker._tuning(None) == "default"
+    (mine / "E=8,N=64").touch()
+    assert worker._tuning(None) == "E=8,N=64"
+    (mine / "E=8,N=64").rename(fused / "E=8,N=64")
+    assert worker._tuning(None) == "E=8,N=64"
+
+
+PARENT = """
+import os, subprocess, sys
+theirs_in, ask = os.pipe()
+answers, theirs_out = os.pipe()
+command = [sys.executable, {program!r}, "serve", ".", str(theirs_in), str(theirs_out)]
+child = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), start_new_session=True)
+request = b'{{"do": "load", "model": ".", "dummy": false, "text_only": true, "options": {{}}}}'
+os.write(ask, request + b"\\n")
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def test_an_engine_that_loads_ends_with_the_process_that_asked(tmp_path: Path) -> None:
+    """Killed, it cannot close anything, and an engine that loads reads no pipe."""
+    loading = tmp_path / "loading"
+    (tmp_path / "torch.py").write_text(f"import pathlib, time\npathlib.Path({str(loading)!r}).touch()\ntime.sleep(300)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = PARENT.format(program=str(INSIDE / "__main__.py"))
+    parent = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, cwd=tmp_path)
+    assert parent.stdout is not None
+    engine = int(parent.stdout.readline())
+    try:
+        assert _within(60, loading.exists)
+        os.kill(engine, 0)
+        parent.kill()
+        parent.wait()
+        assert _within(30, lambda: not _runs(engine)), "it goes on loading for nobody"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(engine, signal.SIGKILL)
+        parent.stdout.close()
+
+
+def _within(seconds: float, holds) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(holds())
+
+
+def _runs(number: int) -> bool:
+    """Where nobody waits for the orphan, as in a container, its entry stays: as a zombie."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

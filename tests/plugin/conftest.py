@@ -1,5 +1,7 @@
 """Shared by the plugin's tests, which run pytest inside pytest."""
 
+from contextlib import suppress
+
 import ml_dtypes  # noqa: F401
 import numba  # noqa: F401
 import numpy  # noqa: F401  # pytester forgets modules that a run inside it imported; these load once per process
@@ -8,10 +10,8 @@ import pytest
 from pytest_q3omni.omni.tiny import checkpoint_path, record_path
 from pytest_q3omni.plugin.twins import quantized_twin
 
-try:
+with suppress(ImportError):
     import torch  # noqa: F401  # loaded twice in one process, it corrupts memory (seen: SystemError, 24 GB, SIGSEGV)
-except ImportError:
-    pass
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
 """The items that ask a serving engine: what they say without one, and what each outcome of a comparison comes to."""
 
+import json
+
 import pytest
 
 from pytest_q3omni.conformance import test_serving_answers as suite
@@ -47,8 +49,20 @@ def test_without_an_engine_it_says_what_is_needed(pytester, monkeypatch, tiny_ca
 def test_a_modality_that_agrees_passes_and_tells_its_figures(request, capsys):
     suite._judge(Run, compared(), "text", "weights", request)
     said = capsys.readouterr().out
-    assert "weights, text, 4 layers, fake on a made-up device: mean |delta log p| 0.0000" in said
-    assert ("q3omni agreement", said.strip()) in request.node.user_properties
+    assert "BF16 twin, text, 4 layers, fake on a made-up device: mean |delta log p| 0.0000" in said
+    told = dict(request.node.user_properties)
+    assert told["q3omni agreement"] == said.strip()
+    data = json.loads(told["q3omni agreement data"])
+    assert (data["comparison"], data["control"], data["modality"], data["state"]) == ("weights", None, "text", "pass")
+    assert data["apart"]["mean"] == 0 <= data["noise"]["mean"] < data["bounds"]["mean"]
+
+
+def test_a_control_says_of_each_row_whether_it_was_rejected(request):
+    with pytest.raises(pytest.fail.Exception):
+        suite._must_reject(Run, compared(0.5, "image"), "input-scales-100-times-too-small", request)
+    told = [json.loads(value) for name, value in request.node.user_properties if name == "q3omni agreement data"]
+    assert {(row["comparison"], row["control"]) for row in told} == {("inputs", "input-scales-100-times-too-small")}
+    assert [(row["modality"], row["state"]) for row in told] == [("text", "pass"), ("image", "fail"), ("all", "fail")]
 
 
 def test_a_modality_that_does_not_fails_alone(request):

@@ -71,8 +71,8 @@ def test_without_a_device_both_skip_and_say_why(pytester, devices):
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(
         [
-            "SKIPPED * test_it.py:2: needs a CUDA device of compute capability 8.0 or higher; no CUDA device found (*); "
-            "`q3omni doctor` *",
+            "SKIPPED * test_it.py:2: needs a CUDA device of compute capability 8.0 or higher; no CUDA device found "
+            "(*); `q3omni doctor` *",
             "SKIPPED * test_it.py:4: needs an NVIDIA Thor (compute capability 11.0); no CUDA device *",
         ]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -240,6 +241,26 @@ def test_one_half_alone_is_measured_and_the_other_says_why_not(bench, mine) -> N
     result.stdout.fnmatch_lines(["SKIPPED *only the quantized half is given*--q3omni-original*"])
 
 
+def test_shapes_of_a_users_half_are_never_compared_with_another_models(bench, log, mine) -> None:
+    """With random weights no answer would tell that the two are different models."""
+    result = bench(*GPU, mine[1], cuda=HOPPER)
+    count = 1 + len(FULL_POINTS)
+    assert (result.parseoutcomes()["passed"], result.parseoutcomes()["skipped"]) == (count, count)
+    result.stdout.fnmatch_lines(["SKIPPED *only the quantized half is given, and its shapes*--q3omni-original*"])
+    assert [line.split()[1] for line in log() if line.startswith("make")] == ["quantized"]
+
+
+@pytest.mark.parametrize("more", [(), (RANDOM,)], ids=["real", "random"])
+def test_an_original_that_is_packed_is_no_baseline(bench, mine, tiny_cache, more) -> None:
+    (packed,) = Path(tiny_cache.partition("=")[2]).glob("checkpoints/*-nvfp4-default-*/config.json")
+    original = f"--q3omni-original={packed.parent}"
+    result = bench("-m", "gpu", "--benchmark-only", original, mine[1], *more, cuda=HOPPER)
+    count = 1 + len(FULL_POINTS)
+    assert (result.parseoutcomes()["passed"], result.parseoutcomes()["failed"]) == (count, count)
+    said = "already quantized (config.json*" if more else "packed already (w4a4); *--q3omni-original*"
+    result.stdout.fnmatch_lines([f"InvalidRequest: *{said}"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "failed"),
     [
@@ -293,6 +314,8 @@ def test_a_gate_without_the_original_is_no_pass(bench, flag) -> None:
         *((f"--q3omni-min-speedup={value}", "a factor such as 1.2, or several such as 8=1.2 32=1.5") for value in (
             "fast", "0", "-1", "nan", "inf", "8=", "=1.2", "0=1.2", "-8=1.2", "8=1.2=3", "8.5=1.2", "1 2", "8=1 8=2")),
         *((f"--q3omni-min-memory-ratio={value}", "a factor such as 1.2") for value in ("big", "0", "8=1.2", "1.2 3")),
+        ("--q3omni-min-speedup=7=1.2", "1, 8, 32 or 64 before the =: a gate of 7 at once would judge nothing"),
+        ("--q3omni-min-memory-ratio=3.6", "at most 3.55: NVFP4 has 4.5 bits a weight"),
     ],
 )  # fmt: skip
 def test_a_gate_that_is_none_is_refused(pytester, argument, form) -> None:
@@ -331,6 +354,10 @@ def test_an_engine_that_does_not_load_leaves_the_other_half_alone(bench, log) ->
 def test_without_an_engine_its_items_say_what_is_needed(bench) -> None:
     result = bench(*GPU, cuda=HOPPER, original={"missing": True}, quantized={"missing": True})
     assert result.parseoutcomes()["skipped"] == 2 * (1 + len(FULL_POINTS))
+    result.stdout.fnmatch_lines(
+        ["SKIPPED *needs vLLM 0.26 or newer, built for this device: no vLLM. Fix: *ENGINE_PYTHON*"]
+    )
+    result = bench(*TINY, original={"missing": True}, quantized={"missing": True})
     result.stdout.fnmatch_lines(["SKIPPED *needs an engine: no vLLM; expected an environment with vLLM. Fix: make one"])
 
 

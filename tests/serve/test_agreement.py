@@ -8,15 +8,8 @@ import pytest
 from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.errors import EngineError, InvalidRequest
-from pytest_q3omni.serve.agreement import (
-    LEAST_FAULT,
-    LEAST_POSITIONS,
-    MOST_MEAN,
-    Bounds,
-    compare,
-    input_bounds,
-    placeholder_ids,
-)
+from pytest_q3omni.serve.agreement import LEAST_POSITIONS, compare, placeholder_ids
+from pytest_q3omni.serve.agreement_bounds import LEAST_FAULT, MOST_MEAN, Bounds, input_bounds
 
 pytestmark = pytest.mark.tiny
 

@@ -111,6 +111,8 @@ def test_a_spark_runs_code_of_its_family_and_of_no_other():
         (machine(H100, machine=Machine(trouble="nvidia-smi did not answer within 10 s")), "driver", "not usable"),
         (machine(replace(H100, free=20 * GIB)), "memory", "20.0 GiB are free and 26.0 GiB needed"),
         (machine(SMALL), "memory", "the device has 8.0 GiB"),
+        (machine(H100, needs=replace(NEEDS, context=65_537)), "memory", "knows 65,536 positions, and 65,537 tokens"),
+        (replace(LAPTOP, needs=replace(NEEDS, context=65_537)), "memory", "knows 65,536 positions, and 65,537 tokens"),
         (machine(T4), "device 0", "older than 8.0"),
         (machine(H100, traps=(("vLLM 0.26 and lm_head: refused", "pack again"),)), "engine limits", "lm_head"),
         (replace(LAPTOP, vllm_named=True), "vllm", "nothing here has one"),
@@ -197,3 +199,23 @@ def test_the_cache_is_counted_by_the_token():
     assert NEEDS.cache_bytes == 8 * 4096 * 98_304
     assert NEEDS.tokens_in(NEEDS.total) == 8 * 4096
     assert NEEDS.tokens_in(0) == 0
+
+
+def test_the_longest_context_that_the_model_knows_is_judged_by_memory_alone():
+    at_limit = replace(NEEDS, context=65_536, at_once=1)
+    assert rows(machine(H100, needs=at_limit))["memory"].state == "pass"
+    assert rows(machine(H100, needs=replace(at_limit, context=70_000, longest=0)))["memory"].state == "pass"
+
+
+def test_a_device_newer_than_the_table_of_kernels_is_not_told_to_be_newer():
+    newer = replace(machine(Device(0, "a GPU of tomorrow", (14, 0), 80 * GIB, 79 * GIB, False)), vllm=None)
+    told = rows(newer)["kernels"]
+    assert told.state == "not checked"
+    assert "14.0" in told.found
+    assert "newer GPU" not in told.fix
+    older = replace(machine(replace(T4, capability=(7, 0))), vllm=None)
+    assert rows(older)["kernels"].state == "fail"
+
+
+def test_without_a_vllm_it_says_what_to_install():
+    assert "vLLM 0.26 or newer" in rows(LAPTOP)["vllm"].fix

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .answer import message_of
+from .expert_tuning import tuned_file
 
 _ORACLE = "vllm.model_executor.layers.fused_moe.oracle"
 
@@ -152,10 +152,5 @@ def _experts_config(request: dict[str, Any]) -> Any:
 
 def _tuning(request: dict[str, Any]) -> dict[str, str]:
     """The file with tuned settings of the Triton kernel for BF16 experts: its name, and where it is, "" for nowhere."""
-    fused: Any = importlib.import_module("vllm.model_executor.layers.fused_moe.fused_moe")
-    name = str(fused.get_config_file_name(request["experts"], request["width"], None))
-    own = os.environ.get("VLLM_TUNED_CONFIG_FOLDER")
-    places = [Path(own)] if own else []
-    places.append(Path(fused.__file__).parent / "configs")
-    found = next((place / name for place in places if (place / name).is_file()), None)
-    return {"name": name, "found": "" if found is None else str(found)}
+    name, place = tuned_file(request["experts"], request["width"])
+    return {"name": name, "found": "" if place is None else str(place)}

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,15 @@ def _has_cuda() -> bool:
 
 def end_with_asker(reading: int) -> None:
     """End this process and its children where the one that asks is gone, while a model loads, too: a killed CI job must
-    not leave a GPU behind that is full. reading: the pipe that requests come from; this process leads its group."""
+    not leave a GPU behind that is full. reading: the pipe that requests come from. This process leads its group; in the
+    group of another, which would end with it, nothing is ended."""
 
     def watch() -> None:
         poll = select.poll()
         poll.register(reading, 0)  # only that it was hung up; requests are for others to read
         poll.poll()
-        os.killpg(0, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -6,10 +6,10 @@ Answers are plain numbers and names, since they cross processes.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from . import methods
+from .expert_tuning import tuned_file
 
 _GRAIN = 1 << 20
 
@@ -90,14 +90,12 @@ def backend_of(module: Any) -> str:
 
 def _tuning(model: Any) -> str:
     """The file of tuned settings for the experts' Triton kernel: "default" without one, "" for other kernels."""
-    import vllm.model_executor.layers.fused_moe as fused_moe
-
     for layer in methods.layers(model).values():
         if "TRITON" not in kernel_of(layer).upper() or not hasattr(layer, "w2_weight"):
             continue
         experts, _, width = layer.w2_weight.shape
-        name = str(fused_moe.get_config_file_name(experts, width, None))
-        return name if (Path(fused_moe.__file__).parent / "configs" / name).is_file() else "default"
+        name, place = tuned_file(experts, width)
+        return "default" if place is None else name
     return ""
 
 
