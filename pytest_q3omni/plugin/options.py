@@ -46,7 +46,7 @@ _HELP = {
 }
 _RANDOM_HELP = (
     "serving benchmarks give the engine random weights of the checkpoint's shapes: real speed and memory, meaningless "
-    "answers. A directory with config.json is enough then, and without one the full-size model's config is taken"
+    "answers. Of the original, a directory with config.json is enough then; without one, the full-size model's is taken"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,8 @@ class Engines:
             options.require_checkpoint(settings.original)
             source = settings.original / "config.json"
         recipe = (settings.recipe or TINY_RECIPE) if half == "quantized" else "bf16"
-        out = cache_directory(settings.cache) / "shapes" / f"{half}-{recipe}"
+        key = sha256(str(source).encode()).hexdigest()[:12]
+        out = cache_directory(settings.cache) / "shapes" / f"{half}-{recipe}-{key}"
         plan = write_shapes(source, out, recipe)
         tensors = tuple(target for tensor in plan.tensors for target in tensor.targets)
         return Served(half, out, "random", plan.numerics, read_json(out / "config.json"), tensors)

@@ -57,7 +57,10 @@ def _figure(row: Row | None) -> str:
 
 
 def _gib(row: Row | None) -> str:
-    return "not measured" if row is None else f"{row['weight_bytes'] / 2**30:.2f} GiB"
+    if row is None:
+        return "not measured"
+    size = row["weight_bytes"]
+    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.2f} MiB"
 
 
 def _between(row: Row | None) -> str:
