@@ -103,7 +103,7 @@ class Engines:
             source = settings.original / "config.json"
         recipe = (settings.recipe or TINY_RECIPE) if half == "quantized" else "bf16"
         key = sha256(str(source).encode()).hexdigest()[:12]
-        out = cache_directory(settings.cache) / "shapes" / f"{half}-{recipe}-{key}"
+        out = cache_directory(settings.cache) / "shapes" / key / f"{half}-{recipe}"
         plan = write_shapes(source, out, recipe)
         tensors = tuple(target for tensor in plan.tensors for target in tensor.targets)
         return Served(half, out, "random", plan.numerics, read_json(out / "config.json"), tensors)
