@@ -22,7 +22,7 @@ import json
 from pathlib import Path
 from pytest_q3omni.engines import device
 from pytest_q3omni.engines.fake_serving import FakeServing
-from pytest_q3omni.engines.serving import Kernels, PromptLogprobs
+from pytest_q3omni.engines.serving import Generated, Kernels, PromptLogprobs
 from pytest_q3omni.errors import EngineError, MissingDependency
 from pytest_q3omni.plugin import serving
 
@@ -52,7 +52,9 @@ class Engine(FakeServing):
             self.close()
             self.script["dies"] = []
             raise EngineError("was ended by signal 9 (Killed)", where="a fake", fix="take less")
-        return super().generate(prompts, max_new_tokens, past_the_end=past_the_end)
+        made = super().generate(prompts, max_new_tokens, past_the_end=past_the_end)
+        mute = self.script.get("mute") and not past_the_end
+        return [Generated((), ()) for _ in made] if mute else made
 
 
 def open_engine(served, tiny):
@@ -323,6 +325,27 @@ def test_a_gate_that_is_none_is_refused(pytester, argument, form) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     flag, _, value = argument.partition("=")
     assert f"ERROR: {flag} {value}: expected {form}" in result.errlines
+
+
+def test_an_original_that_says_nothing_is_nothing_to_compare_with(bench, pytester) -> None:
+    result = bench("-m", "tiny", "--benchmark-only", "--benchmark-json=out.json", "-k", "load", original={"mute": True})
+    result.assert_outcomes(passed=2, deselected=38)
+    assert "empty" in rows(pytester)["quantized", "load"]["answers"]
+
+
+def test_a_checkpoint_without_a_roofline_is_one_line(bench, pytester) -> None:
+    """Its config and its tensors contradict each other: said when the figure is compared, and no traceback."""
+    pytester.path.joinpath("broken.py").write_text(
+        "from pytest_q3omni.errors import Inconsistent\n"
+        "from pytest_q3omni.serve import decoder\n"
+        "def refuse(*_, **__):\n"
+        "    raise Inconsistent('no lm_head', where='config.json', fix='take both from the same model')\n"
+        "decoder.decoder_of = refuse\n"
+    )
+    result = bench("-m", "tiny", "--benchmark-only", "-p", "broken", "-k", "tiny-original-decode-at-1")
+    result.assert_outcomes(failed=1, deselected=39)
+    result.stdout.fnmatch_lines(["Inconsistent: config.json: no lm_head. Fix: take both from the same model"])
+    result.stdout.no_fnmatch_line("*Traceback*")
 
 
 def test_garbage_fails_though_it_is_fast(bench) -> None:
