@@ -24,7 +24,7 @@ $(VENV)/.dependencies: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --upgrade 'pip>=25.1'
 	@echo "Installing the dependencies (torch is most of it): some minutes"
-	$(BIN)/pip install -q '.[quantize]' --group test
+	$(BIN)/pip install -q '.[quantize]' --group test --group docs
 	touch $@
 
 clean:

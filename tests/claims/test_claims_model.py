@@ -3,6 +3,8 @@
 The same questions to the original and to the packed tiny model, by transformers' own `generate` and by ours.
 """
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,15 @@ def releases(outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def original() -> ModelHandle:
-    return ModelHandle(checkpoint_path())
+def original() -> Iterator[ModelHandle]:
+    with closing(ModelHandle(checkpoint_path())) as handle:
+        yield handle
 
 
 @pytest.fixture(scope="module")
-def quantized(packed: Path) -> ModelHandle:
-    return ModelHandle(packed)
+def quantized(packed: Path) -> Iterator[ModelHandle]:
+    with closing(ModelHandle(packed)) as handle:
+        yield handle
 
 
 def spoken(handle: ModelHandle, prompt: str) -> Exception | None:
