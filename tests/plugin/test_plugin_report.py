@@ -46,9 +46,8 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_json_holds_the_fullest_judgement_of_every_checkpoint(pytester, tiny_cache):
     result = run(pytester, tiny_cache, "--q3omni-report=out/report.json")
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(
-        ["q3omni: judgement of */checkpoint-nvfp4-* written to */out/report.json", "q3omni: judgement of */tiny/*"]
-    )
+    for place in ("*/checkpoint-nvfp4-* written to */out/report.json", "*/tiny/*"):  # by path, which is the machine's
+        result.stdout.fnmatch_lines([f"q3omni: judgement of {place}"])
     raw = json.loads((pytester.path / "out" / "report.json").read_text())["judgements"]
     assert len(raw) == 2
     verdicts = [{name: verdict["state"] for name, verdict in each["verdicts"].items()} for each in raw]
