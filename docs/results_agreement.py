@@ -17,11 +17,14 @@ most likely token is the same.
 - *Packed weights*: against a BF16 twin of the values that they stand for, in the same engine.
 - *Controls*: copies with one layer spoiled. Each must be rejected in every modality, or the comparison says nothing.
 - *W4A4*: quantized inputs as the engine computes or emulates them, against our own arithmetic. This is what Blackwell
-  and Thor compute. Its bound comes from what quantizing inputs costs at all, in the same run: that both round alike is
-  what is shown, not that the answers are good.
+  and Thor compute. Its bounds come from our own noise, in the same run and modality: 1.25 times its mean, 1.5 times the
+  share of tokens that differ. That both round alike is what is shown, not that the answers are good. An engine that
+  leaves inputs alone is a control here.
 
-*Itself* is the reference against itself in another batch: the noise below which nothing can be told. Bounds and
-verdicts are those of the run.
+*Itself* is the reference against itself: in another batch; of W4A4, with its inputs moved by one BF16 step before they
+are rounded, which is what another order of the same sums does to them. Bounds and verdicts are those of the run. (On
+2026-11-24 the bound of W4A4 was half of what quantizing inputs costs, whatever the noise, at the full depth of the run;
+the tiny model's was three quarters.)
 """
 _COLUMNS = ("", "prompts", "mean |delta log p|", "at most", "of the bound", "top-1", "at least", "itself", "verdict")
 _SOUND = {"weights": "packed weights", "inputs": "W4A4, engine against ours"}
@@ -82,9 +85,10 @@ def _title(device: str, rows: list[dict[str, Any]]) -> str:
     versions = ", ".join(sorted(version for version in known if version))
     weights = "the trained tiny model" if first["marker"] == "tiny" else _WEIGHTS[first["weights"]]
     ran = " ".join(part for part in (first["engine"], versions) if part)
+    layers = "1 layer" if first["layers"] == 1 else f"{first['layers']} layers"
     failed = sum(not _holds(row) for row in rows)
     outcome = f"**{failed} of {len(rows)} failed**" if failed else f"none of {len(rows)} failed"
-    return f"**{device}**, {dates}, {ran}: {weights}, {first['layers']} layers; {outcome}."
+    return f"**{device}**, {dates}, {ran}: {weights}, {layers}; {outcome}."
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ SOUND = {"packed weights against their BF16 twin": "weights", "the engine's W4A4
 """What a line calls a comparison -> the comparison."""
 MARKER = re.compile(r"\[(tiny|gpu|thor)-")
 _LINE = re.compile(
-    r"(?:control (?P<control>[\w-]+)|(?P<what>[^,]+)), (?P<modality>\w+), (?P<layers>\d+) layers, (?P<engine>.+) on "
+    r"(?:control (?P<control>[\w-]+)|(?P<what>[^,]+)), (?P<modality>\w+), (?P<layers>\d+) layers?, (?P<engine>.+) on "
     r"(?P<device>.+): mean \|delta log p\| (?P<mean>\S+) ± (?P<error>\S+) \(median (?P<median>\S+), 99 % (?P<p99>\S+), "
     r"largest (?P<largest>\S+)\), top-1 (?P<top1>\S+)% over (?P<positions>[\d,]+) positions of (?P<prompts>\d+) "
     r"prompts; bounds (?P<bound>\S+) and (?P<bound_top1>\S+)%; the reference against itself (?P<noise>\S+), "

@@ -1,7 +1,7 @@
 """Do packed weights mean in the engine what they mean on paper? Against a BF16 twin, and W4A4 against our own.
 
-Of your checkpoint the first layers run, as many as fit; of the tiny model all. Each control must be told from a sound
-checkpoint: an item of it passes where the comparison rejects it, in every modality.
+Of your checkpoint the first layers run, as many as fit; of the tiny model all. W4A4 is compared after one layer. Each
+control must be told from a sound checkpoint: an item of it passes where the comparison rejects it, in every modality.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from pytest_q3omni.plugin.fixtures import STORE
 from pytest_q3omni.serve.agreement import Apart, Row, ServingAgreement
 from pytest_q3omni.serve.agreement_bounds import Bounds
 from pytest_q3omni.serve.controls import CONTROLS
-from pytest_q3omni.serve.twin_run import MOST_LAYERS, TwinRun
+from pytest_q3omni.serve.twin_run import INPUT_LAYERS, LEFT_ALONE, MOST_LAYERS, TwinRun
 
 MODALITIES = ("text", "image", "audio")
 _CONTEXT, _AT_ONCE = 2048, 16
 _W4A4_CAPABILITY = (10, 0)  # Blackwell and Thor: kernels for W4A4; before, weights alone unless an engine emulates
 _SHARE_OF_DISK, _SHARE_OF_MEMORY = 0.4, 0.5
+_WHAT = {name: control.what for name, control in CONTROLS.items()} | {
+    LEFT_ALONE: "inputs that are not rounded at all, as weight-only kernels leave them"
+}
+_INPUT_CONTROLS = [*(name for name, control in CONTROLS.items() if control.inputs_only), LEFT_ALONE]
 _SOUND = {"weights": "packed weights against their BF16 twin", "inputs": "the engine's W4A4 against our own"}
 """Comparison, by the name of `TwinRun`'s method -> what a line of figures calls it."""
 
@@ -86,7 +90,7 @@ def _prepared(runner: str, path: Path, home: Path) -> TwinRun:
     from pytest_q3omni.engines.vllm import VLLMEngine
     from pytest_q3omni.engines.vllm_questions import bundled_questions, general_questions
     from pytest_q3omni.omni.checkpoint import open_checkpoint
-    from pytest_q3omni.serve.depth import layers_that_fit
+    from pytest_q3omni.serve.depth import first_packed_layer, layers_that_fit
 
     python = find_python()
     source, tiny = open_checkpoint(path), runner == "tiny"
@@ -101,14 +105,20 @@ def _prepared(runner: str, path: Path, home: Path) -> TwinRun:
             moe_backend=emulation, python=python,
         )  # fmt: skip
 
+    shallowest = first_packed_layer(source) + INPUT_LAYERS
+    room = _room(home, "cpu" if on_cpu else "cuda")
+    layers = layers_that_fit(source, room, most=max(MOST_LAYERS, shallowest))
     return TwinRun(
         source=source,
         home=home,
-        layers=layers_that_fit(source, _room(home, "cpu" if on_cpu else "cuda"), most=MOST_LAYERS),
+        layers=layers,
+        input_layers=min(layers, shallowest),
         questions=[*(bundled_questions() if tiny else ()), *general_questions()],
         weight_only=native,
         serve=serve,
-        own=lambda place: TransformersEngine(place, numerics="w4a4", device="cpu" if on_cpu else None),
+        own=lambda place, numerics, noise: TransformersEngine(
+            place, numerics=numerics, device="cpu" if on_cpu else None, noise=noise
+        ),
     )
 
 
@@ -128,36 +138,31 @@ def _asked(work: Callable[[], _Result]) -> _Result:
     pytest.fail(text, pytrace=False)
 
 
-def _tell(
-    run: TwinRun,
-    row: Row,
-    found: ServingAgreement,
-    comparison: str,
-    control: str | None,
-    request: pytest.FixtureRequest,
-) -> str:
+def _tell(run: TwinRun, row: Row, comparison: str, control: str | None, request: pytest.FixtureRequest) -> str:
     """What was measured: a line in the item's output (`pytest -rP`), and in JUnit's XML that line and its data."""
-    apart, noise, loaded = row.apart, row.noise, run.loaded
+    apart, noise, bounds, loaded = row.apart, row.noise, row.bounds, run.loaded
+    layers = run.layers if comparison == "weights" else run.input_layers
+    depth = "1 layer" if layers == 1 else f"{layers} layers"
     what = _SOUND[comparison] if control is None else f"control {control}"
     line = (
-        f"{what}, {row.modality}, {run.layers} layers, {loaded.engine} on {loaded.device}: mean |delta log p| "
+        f"{what}, {row.modality}, {depth}, {loaded.engine} on {loaded.device}: mean |delta log p| "
         f"{apart.mean:.4f} ± {apart.error:.4f} (median {apart.median:.4f}, 99 % {apart.p99:.3f}, largest "
         f"{apart.largest:.3f}), top-1 {apart.top1:.1%} over {apart.positions:,} positions of {apart.prompts} prompts; "
-        f"bounds {found.bounds.mean:.3g} and {found.bounds.top1:.0%}; the reference against itself {noise.mean:.4f}, "
+        f"bounds {bounds.mean:.3g} and {bounds.top1:.0%}; the reference against itself {noise.mean:.4f}, "
         f"{noise.top1:.1%}"
     )
     data = {
         "comparison": comparison,
         "control": control,
         "modality": row.modality,
-        "layers": run.layers,
+        "layers": layers,
         "engine": loaded.engine,
         "versions": dict(loaded.versions),
         "device": loaded.device,
         "state": row.state,
         "apart": _figures(apart),
         "noise": _figures(noise),
-        "bounds": _figures(found.bounds),
+        "bounds": _figures(bounds),
     }
     request.node.user_properties += [("q3omni agreement", line), ("q3omni agreement data", json.dumps(data))]
     sys.stdout.write(f"{line}\n")
@@ -175,18 +180,18 @@ def _judge(
     row = found.row(modality)
     if row is None:
         pytest.fail(f"no {modality} prompt was asked", pytrace=False)
-    line = _tell(run, row, found, comparison, None, request)
+    line = _tell(run, row, comparison, None, request)
     told = [str(finding) for finding in found.findings if finding.where == f"{modality} prompts"]
     if row.state != "pass":
         pytest.fail("\n".join([*told, line]), pytrace=False)
 
 
 def _must_reject(run: TwinRun, found: ServingAgreement, control: str, request: pytest.FixtureRequest) -> None:
-    comparison, passed = "inputs" if CONTROLS[control].inputs_only else "weights", []
+    comparison, passed = "inputs" if control in _INPUT_CONTROLS else "weights", []
     for row in found.rows:
-        line = _tell(run, row, found, comparison, control, request)
+        line = _tell(run, row, comparison, control, request)
         if row.state != "fail":
-            passed.append(f"not told from a sound checkpoint: {CONTROLS[control].what}. {line}")
+            passed.append(f"not told from a sound checkpoint: {_WHAT[control]}. {line}")
     if passed:
         pytest.fail("\n".join(passed), pytrace=False)
 
@@ -197,7 +202,7 @@ def test_weights_agree_with_their_twin(modality: str, run: TwinRun, request: pyt
     _judge(run, _asked(run.weights), modality, "weights", request)
 
 
-@pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if not control.inputs_only])
+@pytest.mark.parametrize("control", [name for name in CONTROLS if name not in _INPUT_CONTROLS])
 def test_weights_control(control: str, run: TwinRun, request: pytest.FixtureRequest) -> None:
     """A fault in the weights of one layer is rejected."""
     _must_reject(run, _asked(lambda: run.weights(control)), control, request)
@@ -221,7 +226,7 @@ def test_inputs_agree_with_our_own(modality: str, with_inputs: TwinRun, request:
     _judge(with_inputs, _asked(with_inputs.inputs), modality, "inputs", request)
 
 
-@pytest.mark.parametrize("control", [name for name, control in CONTROLS.items() if control.inputs_only])
+@pytest.mark.parametrize("control", _INPUT_CONTROLS)
 def test_inputs_control(control: str, with_inputs: TwinRun, request: pytest.FixtureRequest) -> None:
-    """A fault in the input scales of one layer is rejected."""
+    """A fault in the input scales of one layer is rejected; and so is arithmetic that leaves inputs as they are."""
     _must_reject(with_inputs, _asked(lambda: with_inputs.inputs(control)), control, request)

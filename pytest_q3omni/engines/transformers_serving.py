@@ -26,13 +26,21 @@ NAME = "transformers"
 class TransformersEngine(ServingProcess):
     """transformers with one checkpoint, in a process of its own. device: "cpu" or "cuda"; without it as `ModelHandle`.
 
-    numerics: "w4a16" or "w4a4"; without it, what the files are made for.
+    numerics: "w4a16" or "w4a4"; without it, what the files are made for. noise: a seed; in "w4a4", inputs then move by
+    up to one BF16 step before they are rounded (`w4a4.add_noise`).
 
     Raises:
         MissingDependency: torch or transformers is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, numerics: str | None = None, device: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        numerics: str | None = None,
+        device: str | None = None,
+        noise: int | None = None,
+    ) -> None:
         try:
             found = version(NAME)
         except ImportError as error:  # PackageNotFoundError is one
@@ -40,7 +48,7 @@ class TransformersEngine(ServingProcess):
         place = Path(path).absolute()
 
         def request(folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  # of vLLM's copy of the checkpoint
-            return {"model": str(place), "numerics": numerics, "device": device}
+            return {"model": str(place), "numerics": numerics, "device": device, "noise": noise}
 
         super().__init__(f"transformers {found}", place, "real", self._begin, request)
 
@@ -69,15 +77,18 @@ def serve(reading: int, writing: int) -> None:
 
 
 class _Served:
-    def do_load(self, *, model: str, numerics: Any, device: str | None) -> dict[str, Any]:
+    def do_load(self, *, model: str, numerics: Any, device: str | None, noise: int | None) -> dict[str, Any]:
         """Open the model."""
         import torch
 
         from pytest_q3omni.engines.handle import ModelHandle
+        from pytest_q3omni.engines.w4a4 import add_noise
 
         self._handle = ModelHandle(model, numerics=numerics, device=device)
         with self._handle.loaded(speech=False) as opened:
             self._model = opened
+        if noise is not None:
+            add_noise(opened, noise)
         on_gpu = self._handle.device != "cpu"
         linear = sum(isinstance(module, torch.nn.Linear) for module in opened.modules())
         experts = sum(hasattr(module, "gate_up_proj") for module in opened.modules())

@@ -65,14 +65,15 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One modality ("text", "image", "audio"), or "all". noise: the reference against itself, in another batch.
+    """One modality ("text", "image", "audio"), or "all".
 
-    why: what is missing, of a row that is not checked.
+    noise: the reference against its repeats. why: what is missing, of a row that is not checked.
     """
 
     modality: str
     apart: Apart
     noise: Apart
+    bounds: Bounds
     worst: Worst
     state: State
     why: str = ""
@@ -85,7 +86,6 @@ class ServingAgreement:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
     verdict: Verdict
-    bounds: Bounds
 
     def row(self, modality: str) -> Row | None:
         """The row of a modality, None where it was not asked for."""
@@ -105,39 +105,43 @@ def placeholder_ids(config: Mapping[str, Any]) -> frozenset[int]:
 def compare(
     prompts: Sequence[Prompt],
     reference: Sequence[PromptLogprobs],
-    repeat: Sequence[PromptLogprobs],
+    repeats: Sequence[Sequence[PromptLogprobs]],
     found: Sequence[PromptLogprobs],
     *,
     placeholders: frozenset[int],
-    bounds: Bounds | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
     fix: str = FIX,
 ) -> ServingAgreement:
-    """Compare what `found` and `reference` give to the same prompts; `repeat` is the reference in another batch.
+    """Compare what `found` and `reference` give to the same prompts; `repeats` are the reference again: its noise.
 
-    fix: what to do about a row that fails.
+    bounds: of rows that have bounds of their own. fix: what to do about a row that fails.
 
     Raises:
-        InvalidRequest: no prompts, or lists of different lengths.
-        EngineError: the three speak of different tokens: another template, tokenizer or picture size.
+        InvalidRequest: no prompts, no repeats, or lists of different lengths.
+        EngineError: they speak of different tokens: another template, tokenizer or picture size.
     """
-    if not prompts or not len(prompts) == len(reference) == len(repeat) == len(found):
-        counts = ", ".join(str(len(each)) for each in (prompts, reference, repeat, found))
+    counts = [len(each) for each in (prompts, reference, *repeats, found)]
+    if not prompts or not repeats or len(set(counts)) > 1:
         raise InvalidRequest(
-            f"{counts} answers", expected="one per prompt from each", fix="ask all of them all prompts"
-        )
-    judged, bounds = [], bounds or Bounds()
-    for number, (prompt, one, again, other) in enumerate(zip(prompts, reference, repeat, found, strict=True)):
+            f"{', '.join(map(str, counts))} answers", expected="one per prompt from each, and from the reference twice",
+            fix="ask all of them all prompts",
+        )  # fmt: skip
+    judged = []
+    for number, (prompt, one, again, other) in enumerate(
+        zip(prompts, reference, zip(*repeats, strict=True), found, strict=True)
+    ):
         judged.append(_judged(_name(prompt, number), prompt, one, again, other, placeholders))
     modalities = list(dict.fromkeys(each.modality for each in judged))
     groups = {name: [each for each in judged if each.modality == name] for name in modalities}
-    rows = tuple(_row(name, members, bounds) for name, members in {**groups, "all": judged}.items())
-    findings = tuple(finding for row in rows for finding in _findings(row, bounds, fix))
-    return ServingAgreement(rows, findings, _verdict(rows, bounds), bounds)
+    own = bounds or {}
+    rows = tuple(_row(name, members, own.get(name, Bounds())) for name, members in {**groups, "all": judged}.items())
+    findings = tuple(finding for row in rows for finding in _findings(row, fix))
+    return ServingAgreement(rows, findings, _verdict(rows))
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """One prompt: its positions that count, and at each the two deltas and agreements, (n,)."""
+    """One prompt: its positions that count, and at each the deltas and agreements, (n,); of noise (repeats x n,)."""
 
     name: str
     modality: str
@@ -158,11 +162,13 @@ def _judged(
     name: str,
     prompt: Prompt,
     reference: PromptLogprobs,
-    repeat: PromptLogprobs,
+    repeats: Sequence[PromptLogprobs],
     found: PromptLogprobs,
     placeholders: frozenset[int],
 ) -> _Judged:
-    if not reference.tokens == repeat.tokens == found.tokens:
+    import numpy as np
+
+    if any(each.tokens != reference.tokens for each in (*repeats, found)):
         first = next(
             (n for n, pair in enumerate(zip(reference.tokens, found.tokens, strict=False)) if len(set(pair)) > 1),
             min(len(reference.tokens), len(found.tokens)),
@@ -174,9 +180,11 @@ def _judged(
         )  # fmt: skip
     positions = _counted(reference.tokens, placeholders)
     deltas, same = _deltas(reference, found, positions)
-    noise, noise_same = _deltas(reference, repeat, positions)
+    noise, noise_same = zip(*(_deltas(reference, each, positions) for each in repeats), strict=True)
     modality = "text" if prompt.question is None else prompt.question.modality
-    return _Judged(name, modality, positions, found, reference, deltas, same, noise, noise_same)
+    return _Judged(
+        name, modality, positions, found, reference, deltas, same, np.concatenate(noise), np.concatenate(noise_same)
+    )
 
 
 def _counted(tokens: Sequence[int], placeholders: frozenset[int]) -> NDArray[np.int64]:
@@ -206,7 +214,7 @@ def _row(modality: str, members: Sequence[_Judged], bounds: Bounds) -> Row:
     apart = _apart([each.deltas for each in members], [each.same for each in members])
     noise = _apart([each.noise for each in members], [each.noise_same for each in members])
     state, why = _state(apart, noise, bounds)
-    return Row(modality, apart, noise, _worst(members), state, why)
+    return Row(modality, apart, noise, bounds, _worst(members), state, why)
 
 
 def _apart(deltas: Sequence[Floats], same: Sequence[NDArray[np.bool_]]) -> Apart:
@@ -238,13 +246,15 @@ def _state(apart: Apart, noise: Apart, bounds: Bounds) -> tuple[State, str]:
     """A mean beyond its bound fails however few positions there are, if the reference itself keeps that bound."""
     if apart.positions and noise.mean > bounds.mean:
         itself = f"the reference differs from itself by {noise.mean:.3g} on average"
-        return "not checked", f"{itself}: more than the bound of {bounds.mean:g}"
+        return "not checked", f"{itself}: more than the bound of {bounds.mean:.3g}"
     if apart.mean > bounds.mean:
         return "fail", ""
     if apart.positions < LEAST_POSITIONS:
         return "not checked", f"{apart.positions} positions, needs {LEAST_POSITIONS} or more"
     if apart.top1 < bounds.top1:
         return "fail", ""
+    if apart.mean >= bounds.fault:
+        return "not checked", f"{apart.mean:.3g} cannot be told from a fault of {bounds.fault:.3g}"
     if apart.mean + ERRORS * apart.error > bounds.fault:
         return "not checked", f"{apart.prompts} prompts, needs {_needed(apart, bounds)} or more"
     return "pass", ""
@@ -257,8 +267,8 @@ def _needed(apart: Apart, bounds: Bounds) -> int:
     return math.ceil(apart.prompts * (ERRORS * apart.error / (bounds.fault - apart.mean)) ** 2)
 
 
-def _findings(row: Row, bounds: Bounds, fix: str) -> Iterator[Finding]:
-    where, apart = f"{row.modality} prompts", row.apart
+def _findings(row: Row, fix: str) -> Iterator[Finding]:
+    where, apart, bounds = f"{row.modality} prompts", row.apart, row.bounds
     if row.state == "not checked":
         more = "ask more prompts" if row.noise.mean <= bounds.mean or not apart.positions else "run it without others"
         yield Finding(CHECK, "warning", where, row.why, "enough to tell", f"{more} of this modality")
@@ -270,20 +280,20 @@ def _findings(row: Row, bounds: Bounds, fix: str) -> Iterator[Finding]:
         f"mean |delta log p| {apart.mean:.3g} ± {apart.error:.2g} nats, top-1 agreement {apart.top1:.1%} over "
         f"{apart.positions:,} positions of {apart.prompts} prompts; worst in {worst.prompt}, position "
         f"{worst.position}, token {worst.token}: log p {worst.found:.3f}, the reference says {worst.reference:.3f}",
-        f"at most {bounds.mean:g} and at least {bounds.top1:.0%}; the reference differs from itself by "
+        f"at most {bounds.mean:.3g} and at least {bounds.top1:.0%}; the reference differs from itself by "
         f"{row.noise.mean:.2g} and {row.noise.top1:.1%}", fix,
     )  # fmt: skip
 
 
-def _verdict(rows: Sequence[Row], bounds: Bounds) -> Verdict:
+def _verdict(rows: Sequence[Row]) -> Verdict:
     failed = [row for row in rows if row.state == "fail"]
     if failed:
         first = failed[0]
         why = f"{first.modality}: mean |delta log p| {first.apart.mean:.3g}, top-1 {first.apart.top1:.1%}"
-        return Verdict(NAME, "fail", f"{why}; at most {bounds.mean:g} and at least {bounds.top1:.0%}")
+        return Verdict(NAME, "fail", f"{why}; at most {first.bounds.mean:.3g} and at least {first.bounds.top1:.0%}")
     short = [row for row in rows if row.state != "pass"]
     if short:
         return Verdict(NAME, "not checked", f"{short[0].modality}: {short[0].why}")
-    whole = rows[-1].apart
-    why = f"mean |delta log p| {whole.mean:.2g} of at most {bounds.mean:g}, top-1 {whole.top1:.1%}"
+    whole, bound = rows[-1].apart, rows[-1].bounds.mean
+    why = f"mean |delta log p| {whole.mean:.2g} of at most {bound:.3g}, top-1 {whole.top1:.1%}"
     return Verdict(NAME, "pass", f"{why}, over {whole.positions:,} positions")

@@ -35,16 +35,28 @@ class Bounds:
     fault: float = LEAST_FAULT
 
 
-def input_bounds(cost: float) -> Bounds:
-    """Bounds for two implementations of W4A4, where quantized inputs cost a mean |delta log p| of `cost`.
+NOISE_MARGIN = 1.25
+"""How many times its noise two implementations of W4A4 may be apart: noise is drawn, and model and prompts are few."""
+TOP1_MARGIN = 1.5
+"""The same for the share of positions where the most likely token differs. With 164 positions and 20 % of them the
+standard error is 3 %, of the noise and of what is judged by it."""
 
-    Both round the same inputs to the same codes, but where BF16 noise carries one over a rounding step: then it is a
-    whole step of NVFP4, and goes through the rest of the model. On the tiny model vLLM 0.32's emulation and ours differ
-    by a third to a half of the cost; with random weights of full width, four layers, in vLLM 0.26 on an H100 by 53 to
-    70 %: more than a half, which was the bound of that run. Errors that had nothing to do with each other would give
-    1.4 times the cost. Three quarters: nearer to each other than to weights alone. Top-1 follows as for `LEAST_TOP1`,
-    5 % per 0.01, as far as that estimate holds.
+
+def input_bounds(noise: float, noise_top1: float, cost: float) -> Bounds:
+    """Bounds for two implementations of W4A4, from what our own makes of one BF16 step of noise in its rounded inputs.
+
+    noise, noise_top1: mean |delta log p| and top-1 of our own against itself with that noise (`w4a4.add_noise`): what
+    another order of the same sums does to inputs, and with them to a checkpoint whose routers and block scales may be
+    near a step. cost: what rounding the inputs costs at all, which is also how far an engine that leaves its inputs
+    alone is away. No share of the cost would do as a bound: NVFP4 makes whole steps of differences in the last bit, so
+    correct implementations are apart by half of it even after one layer of random weights (vLLM 0.32 on a CPU: 48 %,
+    where the noise is 60 %).
     """
-    cost = cost if math.isfinite(cost) else 0.0  # where somebody computes NaN, nothing may pass for near
-    mean = max(MOST_MEAN, 0.75 * cost)
-    return Bounds(mean, max(0.5, 1 - (1 - LEAST_TOP1) / MOST_MEAN * mean), max(LEAST_FAULT, cost))
+    mean = max(MOST_MEAN, NOISE_MARGIN * _number(noise))
+    unlike = max(1 - LEAST_TOP1, TOP1_MARGIN * (1 - _number(noise_top1, otherwise=1.0)))
+    return Bounds(mean, max(0.0, 1 - unlike), max(LEAST_FAULT, _number(cost)))
+
+
+def _number(value: float, otherwise: float = 0.0) -> float:
+    """Where somebody computes NaN, nothing may pass for near."""
+    return value if math.isfinite(value) else otherwise

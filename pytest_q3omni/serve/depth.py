@@ -49,6 +49,22 @@ def check_depth(checkpoint: Checkpoint, layers: int | None) -> int:
     return whole if layers is None else layers
 
 
+def first_packed_layer(checkpoint: Checkpoint) -> int:
+    """The number of the thinker's first decoder layer that holds packed weights: recipes often leave out some.
+
+    Raises:
+        InvalidRequest: no layer does.
+    """
+    places = (in_layer(module) for module in packed_modules(checkpoint))
+    numbers = [place.number for place in places if place is not None and place.stack == STACK]
+    if not numbers:
+        raise InvalidRequest(
+            "nothing is packed in the thinker's layers", where=str(checkpoint.path), expected="NVFP4 weights",
+            fix="name a checkpoint that `q3omni quantize` made",
+        )  # fmt: skip
+    return min(numbers)
+
+
 def kept_tensors(checkpoint: Checkpoint, layers: int) -> list[str]:
     """Names of the thinker's tensors within its first `layers` layers and outside of all, sorted."""
     return sorted(name for name in checkpoint.entries if not _cut_away(name, layers))

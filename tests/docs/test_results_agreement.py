@@ -148,12 +148,12 @@ def test_what_the_items_write_is_what_is_read(
     from pytest_q3omni.serve.agreement import compare
 
     class Run:
-        layers, loaded = 4, FakeServing(device=DEVICE).load()
+        layers, input_layers, loaded = 4, 1, FakeServing(device=DEVICE).load()
 
     tokens = tuple(range(60))
     one, nan = (PromptLogprobs(tokens, (value,) * 60, tokens) for value in (-1.0, float("nan")))
     prompts = [Prompt(question=Question("text 0", "text", "?"))]
-    found = compare(prompts, [one], [one], [nan], placeholders=frozenset())
+    found = compare(prompts, [one], [[one]], [nan], placeholders=frozenset())
     monkeypatch.setattr(request.node, "user_properties", [])
     with pytest.raises(pytest.fail.Exception):
         suite._judge(Run, found, "text", "inputs", request)  # type: ignore[arg-type]

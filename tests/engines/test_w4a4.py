@@ -11,11 +11,11 @@ pytest.importorskip("modelopt", reason=_REASON)
 np = pytest.importorskip("numpy")
 
 from pytest_q3omni.calibrate.record import load_record  # noqa: E402
-from pytest_q3omni.engines import fake_quant, modelopt  # noqa: E402
+from pytest_q3omni.engines import fake_quant, modelopt, w4a4  # noqa: E402
 from pytest_q3omni.engines.answers import logprobs  # noqa: E402
 from pytest_q3omni.engines.handle import ModelHandle  # noqa: E402
 from pytest_q3omni.engines.transformers import conversation_inputs, load_model, thinker_step  # noqa: E402
-from pytest_q3omni.engines.w4a4 import IMPLEMENTATION, quantize_activations, quantize_inputs  # noqa: E402
+from pytest_q3omni.engines.w4a4 import IMPLEMENTATION, add_noise, quantize_activations, quantize_inputs  # noqa: E402
 from pytest_q3omni.errors import Inconsistent  # noqa: E402
 from pytest_q3omni.nvfp4.format import SCALE_DIVISOR  # noqa: E402
 from pytest_q3omni.omni.conversations import load_conversations  # noqa: E402
@@ -169,3 +169,66 @@ def test_a_scale_for_a_module_that_is_not_there_is_refused():
 def test_experts_of_which_some_have_no_scale_are_refused():
     with pytest.raises(Inconsistent, match=rf"{EXPERTS}: 23 of its experts' projections have no input scale, first "):
         quantize_inputs(load_model(checkpoint_path()), {f"{EXPERTS}.0.gate_proj": 1.0})
+
+
+SCALES = {
+    f"{EXPERTS}.{number}.{kind}_proj": 4 / SCALE_DIVISOR for number in range(8) for kind in ("gate", "up", "down")
+}
+DENSE = "thinker.model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def prepared():
+    """A model with a packed dense layer and packed experts; what reaches the rounding, in the order it does."""
+    model = load_model(checkpoint_path())
+    quantize_inputs(model, {DENSE: 4 / SCALE_DIVISOR, **SCALES})
+    return model
+
+
+@pytest.fixture
+def reached(monkeypatch):
+    seen = []
+    monkeypatch.setattr(w4a4, "quantize_activations", lambda inputs, scale: seen.append(inputs.clone()) or inputs)
+    return seen
+
+
+def ask(model):
+    """Its packed dense layer and its packed experts, once, the same numbers each time."""
+    width = model.thinker.config.text_config.hidden_size
+    given = torch.randn(64, width, generator=torch.Generator().manual_seed(3)).bfloat16()
+    chosen, shares = torch.arange(64).remainder(8).unsqueeze(1), torch.ones(64, 1, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        model.get_submodule(DENSE)(given)
+        model.get_submodule(EXPERTS)(given, chosen, shares)
+
+
+def test_noise_moves_some_inputs_of_packed_layers_by_one_step(prepared, reached):
+    ask(prepared)
+    without = list(reached)
+    reached.clear()
+    add_noise(prepared, 1)
+    ask(prepared)
+    assert len(reached) == len(without) == 1 + 2 * 8, "the dense layer; each expert's input and what its down_proj gets"
+    for number in (0, 1, 3, 5):  # inputs that do not come from moved ones
+        before, after = without[number].float(), reached[number].float()
+        step = torch.exp2(before.abs().log2().floor() - 7)
+        assert ((after - before).abs() <= step).all()
+        moved = (after != before).float().mean()
+        assert 0.25 < moved < 0.31, "1 - 1/(2 ln 2) of them; the others round back"
+
+
+def test_noise_is_that_of_its_seed(prepared, reached):
+    found = []
+    for seed in (1, 1, 2):
+        add_noise(prepared, seed)
+        reached.clear()
+        ask(prepared)
+        found.append(list(reached))
+    assert all(torch.equal(one, again) for one, again in zip(found[0], found[1], strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(found[0], found[2], strict=True))
+
+
+def test_a_model_without_rounded_inputs_has_no_noise():
+    model = load_model(checkpoint_path())
+    add_noise(model, 1)
+    assert not [name for name, module in model.named_modules() if hasattr(module, "_q3omni_noise")]

@@ -25,11 +25,11 @@ def answers(off=0.0, modality=""):
 
 
 def compared(*off):
-    return compare(PROMPTS, answers(), answers(), answers(*off), placeholders=frozenset())
+    return compare(PROMPTS, answers(), [answers()], answers(*off), placeholders=frozenset())
 
 
 class Run:
-    layers, loaded = 4, FakeServing(device="a made-up device").load()
+    layers, input_layers, loaded = 4, 1, FakeServing(device="a made-up device").load()
 
 
 def test_without_an_engine_it_says_what_is_needed(pytester, monkeypatch, tiny_cache):
@@ -42,7 +42,7 @@ def test_without_an_engine_it_says_what_is_needed(pytester, monkeypatch, tiny_ca
     outcomes = result.parseoutcomes()
     if "passed" in outcomes:
         pytest.skip("this interpreter has vLLM")
-    assert outcomes["skipped"] == 10
+    assert outcomes["skipped"] == 11
     result.stdout.fnmatch_lines(["SKIPPED*needs an engine: no vLLM*Q3OMNI_ENGINE_PYTHON is not set*"])
 
 
@@ -77,7 +77,7 @@ def test_a_modality_that_does_not_fails_alone(request):
 def test_a_control_must_be_rejected_in_every_modality(request):
     both = [PromptLogprobs(one.tokens, tuple(value - 1 for value in one.logprobs), one.tokens) for one in answers()]
     suite._must_reject(
-        Run, compare(PROMPTS, answers(), answers(), both, placeholders=frozenset()), "experts-rotated", request
+        Run, compare(PROMPTS, answers(), [answers()], both, placeholders=frozenset()), "experts-rotated", request
     )
     with pytest.raises(pytest.fail.Exception, match="not told from a sound checkpoint: all experts"):
         suite._must_reject(Run, compared(), "experts-rotated", request)

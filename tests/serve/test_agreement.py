@@ -37,7 +37,7 @@ def answers(prompts, length=40, off=0.0, wrong=0, seed=0, head=()):
 
 def judged(prompts, found, repeat=None, **options):
     reference = answers(prompts)
-    return compare(prompts, reference, repeat or reference, found, placeholders=PLACEHOLDERS, **options)
+    return compare(prompts, reference, [repeat or reference], found, placeholders=PLACEHOLDERS, **options)
 
 
 def test_equal_answers_agree():
@@ -96,19 +96,19 @@ def test_no_number_is_never_near(value):
 def test_too_few_positions_say_nothing_and_how_many_are_needed():
     prompts = questions("text", 2)
     reference = answers(prompts, length=LEAST_POSITIONS // 2 - 1)
-    found = compare(prompts, reference, reference, reference, placeholders=PLACEHOLDERS)
+    found = compare(prompts, reference, [reference], reference, placeholders=PLACEHOLDERS)
     assert found.verdict.state == "not checked"
     assert f"needs {LEAST_POSITIONS}" in found.rows[0].why
     assert found.findings[0].severity == "warning"
     far = answers(prompts, length=5, off=1.0)
     few = answers(prompts, length=5)
-    assert compare(prompts, few, few, far, placeholders=PLACEHOLDERS).verdict.state == "fail", "few can show a fault"
+    assert compare(prompts, few, [few], far, placeholders=PLACEHOLDERS).verdict.state == "fail", "few can show a fault"
 
 
 def test_one_prompt_says_nothing_of_spread():
     prompts = questions("text", 1)
     reference = answers(prompts, length=200)
-    found = compare(prompts, reference, reference, reference, placeholders=PLACEHOLDERS)
+    found = compare(prompts, reference, [reference], reference, placeholders=PLACEHOLDERS)
     assert (found.rows[0].state, found.rows[0].why) == ("not checked", "1 prompts, needs 2 or more")
 
 
@@ -116,7 +116,7 @@ def test_a_mean_that_could_be_a_fault_says_nothing():
     """One prompt far off, three near: on average below the bound, and nobody knows what the next prompts bring."""
     prompts = questions("text", 3)
     near, far = answers(prompts), answers(prompts, off=0.055)
-    bounds = Bounds(fault=0.06)
+    bounds = {"text": Bounds(fault=0.06)}
     found = judged(prompts, [near[0], near[1], far[2]], bounds=bounds)
     assert found.rows[0].apart.mean < MOST_MEAN
     assert found.rows[0].state == "not checked"
@@ -150,10 +150,10 @@ def test_pictures_count_from_the_picture_on_and_without_it():
             *one.logprobs[5:],
         )
         found[number] = PromptLogprobs(one.tokens, logprobs, one.most_likely)
-    row = compare(prompts, reference, reference, found, placeholders=PLACEHOLDERS).rows[0]
+    row = compare(prompts, reference, [reference], found, placeholders=PLACEHOLDERS).rows[0]
     assert row.apart.positions == 4 * 40
     assert row.apart.mean == 0
-    counted = compare(prompts, reference, reference, found, placeholders=frozenset()).rows[0]
+    counted = compare(prompts, reference, [reference], found, placeholders=frozenset()).rows[0]
     assert counted.state == "fail"
 
 
@@ -163,27 +163,50 @@ def test_other_tokens_are_another_question():
     changed = (found[1].tokens[0], found[1].tokens[1] + 1, *found[1].tokens[2:])
     found[1] = PromptLogprobs(changed, found[1].logprobs, found[1].most_likely)
     with pytest.raises(EngineError, match=r"text 1.*from position 2 on"):
-        compare(prompts, reference, reference, found, placeholders=PLACEHOLDERS)
+        compare(prompts, reference, [reference], found, placeholders=PLACEHOLDERS)
     short = [PromptLogprobs(one.tokens[:-1], one.logprobs[:-1], one.most_likely[:-1]) for one in reference]
     with pytest.raises(EngineError, match="39 tokens"):
-        compare(prompts, reference, reference, short, placeholders=PLACEHOLDERS)
+        compare(prompts, reference, [reference], short, placeholders=PLACEHOLDERS)
 
 
 def test_nothing_to_compare_is_refused():
     prompts = questions("text", 2)
     with pytest.raises(InvalidRequest, match="2, 2, 2, 1 answers"):
-        compare(prompts, answers(prompts), answers(prompts), answers(prompts)[:1], placeholders=PLACEHOLDERS)
+        compare(prompts, answers(prompts), [answers(prompts)], answers(prompts)[:1], placeholders=PLACEHOLDERS)
     with pytest.raises(InvalidRequest):
-        compare([], [], [], [], placeholders=PLACEHOLDERS)
+        compare([], [], [[]], [], placeholders=PLACEHOLDERS)
+    with pytest.raises(InvalidRequest, match="from the reference twice"):
+        compare(prompts, answers(prompts), [], answers(prompts), placeholders=PLACEHOLDERS)
 
 
-def test_bounds_of_quantized_inputs_grow_with_their_cost_and_never_reach_it():
-    assert input_bounds(0.001) == Bounds()
-    for cost in (0.1, 0.2, 1.0):
-        bounds = input_bounds(cost)
-        assert MOST_MEAN < bounds.mean < cost <= bounds.fault or bounds.fault == LEAST_FAULT
-        assert 0.5 <= bounds.top1 < Bounds().top1
-    assert input_bounds(math.inf) == input_bounds(math.nan) == Bounds(), "NaN is near nothing"
+def test_noise_is_that_of_all_repeats():
+    prompts = questions("text", 4)
+    repeats = [answers(prompts, off=0.01, wrong=1), answers(prompts, off=0.03, wrong=3)]
+    row = compare(prompts, answers(prompts), repeats, answers(prompts), placeholders=PLACEHOLDERS).rows[0]
+    assert (row.noise.prompts, row.noise.positions) == (4, 2 * 4 * 40)
+    assert (row.noise.mean, row.noise.top1) == (pytest.approx(0.02), pytest.approx(38 / 40))
+
+
+def test_each_row_has_its_own_bounds():
+    prompts = questions("text", 4) + questions("image", 4)
+    found = judged(prompts, answers(prompts, off=0.03), bounds={"image": Bounds(mean=0.04), "all": Bounds(mean=0.05)})
+    assert [(row.state, row.bounds.mean) for row in found.rows] == [("fail", MOST_MEAN), ("pass", 0.04), ("pass", 0.05)]
+    assert "at most 0.02 and" in found.verdict.why
+    assert "at most 0.02 and" in found.findings[0].expected
+
+
+def test_a_mean_as_large_as_a_fault_says_nothing_however_wide_its_bound():
+    prompts = questions("text", 4)
+    found = judged(prompts, answers(prompts, off=0.31), bounds={"text": Bounds(mean=0.4, fault=0.3)}).rows[0]
+    assert (found.state, found.why) == ("not checked", "0.31 cannot be told from a fault of 0.3")
+
+
+def test_bounds_of_quantized_inputs_follow_our_own_noise():
+    assert input_bounds(0.001, 0.999, 0.01) == Bounds(), "never narrower than for weights"
+    assert input_bounds(0.08, 0.8, 0.2) == Bounds(pytest.approx(0.1), pytest.approx(0.7), 0.2)
+    assert input_bounds(0.08, 0.1, 0.05) == Bounds(pytest.approx(0.1), 0.0, LEAST_FAULT)
+    for broken in (math.inf, math.nan):
+        assert input_bounds(broken, broken, broken) == Bounds(), "NaN is near nothing"
 
 
 def test_placeholders_are_those_of_the_config():

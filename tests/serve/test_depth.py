@@ -1,5 +1,7 @@
 """Fewer layers: config, declaration, tensors, bytes."""
 
+from dataclasses import replace
+
 import pytest
 from packed_tiny import pack, with_config
 
@@ -13,6 +15,7 @@ from pytest_q3omni.serve.depth import (
     cut_bytes,
     cut_config,
     cut_declaration,
+    first_packed_layer,
     kept_tensors,
     layers_that_fit,
     thinker_layers,
@@ -107,3 +110,15 @@ def test_a_depth_that_is_none(packed, layers):
 def test_another_model_is_refused(packed):
     with pytest.raises(Inconsistent, match="model_type"):
         thinker_layers({**packed["modelopt"].config, "model_type": "llama"})
+
+
+def test_the_first_packed_layer_is_found(packed):
+    whole = packed["modelopt"]
+    assert first_packed_layer(whole) == 0
+
+    def without(unwanted):
+        return replace(whole, entries={name: at for name, at in whole.entries.items() if unwanted not in name})
+
+    assert first_packed_layer(without("thinker.model.layers.0.")) == 1
+    with pytest.raises(InvalidRequest, match="nothing is packed in the thinker's layers"):
+        first_packed_layer(without("thinker.model.layers."))

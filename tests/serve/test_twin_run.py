@@ -1,18 +1,20 @@
 """What a comparison asks, of whom and in which order; by engines that read the files they are given."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packed_tiny import pack
 
 from pytest_q3omni.engines.fake_serving import FakeServing
+from pytest_q3omni.engines.packed import packed_modules
 from pytest_q3omni.engines.serving import PromptLogprobs
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.errors import EngineError, UnknownName
 from pytest_q3omni.omni.checkpoint import open_checkpoint
 from pytest_q3omni.serve.asking import FRAME, ask_twice, in_whole_frames, with_replies
-from pytest_q3omni.serve.twin_run import TwinRun
+from pytest_q3omni.serve.twin_run import LEFT_ALONE, TwinRun
 
 pytestmark = pytest.mark.tiny
 
@@ -40,6 +42,14 @@ class Scripted(FakeServing):
         return PromptLogprobs(tokens, tuple(value - self._damage for value in sure), tokens)
 
 
+class Own(Scripted):
+    """Our own arithmetic: noise takes 0.06 from each log-probability, weights alone add 0.2."""
+
+    def __init__(self, path, numerics, noise, log):
+        off = {"w4a4": 0.0, "w4a16": -0.2}[numerics] + (0 if noise is None else 0.06)
+        super().__init__(path, lambda _: off, log)
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     return pack(tmp_path_factory.mktemp("packed") / "checkpoint")
@@ -55,14 +65,31 @@ def test_a_run_asks_the_twin_once_and_leaves_nothing(source, tmp_path):
     def engine(place: Path, w4a4: bool = True):
         return Scripted(place, damage, log)
 
-    run = TwinRun(source, tmp_path, 1, QUESTIONS, False, engine, engine)
+    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, log))
     assert run.weights().verdict.state == "pass"
     assert run.weights() is run.weights()
     assert [name for name, _ in seen] == ["twin", "cut"]
     assert log == [line for name in ("twin", "cut") for line in (f"load {tmp_path / name}", f"close {tmp_path / name}")]
     assert run.inputs().verdict.state == "pass"
-    assert [name for name, _ in seen] == ["twin", "cut", "cut", "cut"]
+    assert [name for name, _ in seen] == ["twin", "cut", "cut"]
+    assert seen[2][1] < seen[1][1], "inputs are compared at fewer layers"
+    assert run.inputs(LEFT_ALONE).verdict.state == "fail"
+    assert len(seen) == 3, "what our own said is known"
+    assert log.count(f"load {tmp_path / 'cut'}") == len(("weights", "inputs", "W4A4", "with noise", "left alone"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("damage", "state"), [(0.07, "pass"), (0.08, "fail"), (-0.2, "fail"), (float("nan"), "fail")])
+def test_bounds_of_inputs_come_from_our_own_noise(source, tmp_path, damage, state):
+    """Noise of 0.06 allows 0.075, in each modality."""
+
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, lambda _: damage if w4a4 else 0.0, [])
+
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
+    for row in run.inputs().rows:
+        assert (row.state, row.noise.mean) == (state, pytest.approx(0.06))
+        assert (row.bounds.mean, row.bounds.fault) == (pytest.approx(0.075), pytest.approx(0.2))
 
 
 def test_a_control_reaches_the_engine(source, tmp_path):
@@ -75,7 +102,7 @@ def test_a_control_reaches_the_engine(source, tmp_path):
     def engine(place: Path, w4a4: bool = True):
         return Scripted(place, damage, [])
 
-    run = TwinRun(source, tmp_path, 2, QUESTIONS, False, engine, engine)
+    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
     assert run.weights().verdict.state == "pass"
     for control in ("experts-rotated", "attention-scale-doubled", "nibbles-swapped"):
         assert run.weights(control).verdict.state == "fail"
@@ -96,11 +123,11 @@ def test_weights_alone_are_given_where_inputs_would_be_quantized(source, tmp_pat
         asked.append(w4a4)
         return Scripted(place, damage, [])
 
-    alone = TwinRun(source, tmp_path / "alone", 2, QUESTIONS, True, engine, lambda place: engine(place, True))
+    alone = TwinRun(source, tmp_path / "alone", 2, 1, QUESTIONS, True, engine, lambda *given: Own(*given, []))
     (tmp_path / "alone").mkdir()
     assert alone.weights().verdict.state == "pass"
     assert asked == [False, False]
-    whole = TwinRun(source, tmp_path, 2, QUESTIONS, False, engine, lambda place: engine(place, True))
+    whole = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
     assert whole.weights().verdict.state == "fail"
 
 
@@ -108,7 +135,7 @@ def test_an_engine_that_dies_leaves_no_files(source, tmp_path):
     def engine(place: Path, w4a4: bool = True):
         raise EngineError("died")
 
-    run = TwinRun(source, tmp_path, 1, QUESTIONS, False, engine, engine)
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
     with pytest.raises(EngineError):
         run.begin()
     assert not list(tmp_path.iterdir())
@@ -149,3 +176,22 @@ def test_prompts_are_asked_together_and_one_by_one():
     assert len({one.logprobs for one in together}) == len(prompts)
     names = [question.id for question in QUESTIONS]
     assert batches == [names, *([name] for name in reversed(names))]
+
+
+def test_a_control_spoils_the_first_layer_that_is_packed(source, tmp_path):
+    """A recipe may leave the first layer as it is: then there is nothing to spoil there, and nothing to compare."""
+    packed = {module for module in packed_modules(source) if module.startswith("thinker.model.layers.0.")}
+    kept = {name: entry for name, entry in source.entries.items() if name.rpartition(".")[0] not in packed}
+    later, seen = replace(source, entries=kept), {}
+
+    def damage(checkpoint):
+        seen[checkpoint.path.name] = {name: checkpoint.read(name).tobytes() for name in checkpoint.entries}
+        return 0.0
+
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, damage, [])
+
+    TwinRun(later, tmp_path, 2, 2, QUESTIONS, False, engine, lambda *given: Own(*given, [])).weights("nibbles-swapped")
+    changed = {name for name, found in seen["cut"].items() if found != source.read(name).tobytes()}
+    assert changed
+    assert all(name.startswith("thinker.model.layers.1.") for name in changed)
