@@ -17,16 +17,28 @@ most likely token is the same.
 - *Packed weights*: against a BF16 twin of the values that they stand for, in the same engine.
 - *Controls*: copies with one layer spoiled. Each must be rejected in every modality, or the comparison says nothing.
 - *W4A4*: quantized inputs as the engine computes or emulates them, against our own arithmetic. This is what Blackwell
-  and Thor compute. Its bounds come from our own noise, in the same run and modality: 1.25 times its mean, 1.5 times the
-  share of tokens that differ. That both round alike is what is shown, not that the answers are good. An engine that
-  leaves inputs alone is a control here.
+  and Thor compute. Both must be nearer to each other than to inputs left alone, and at least half of what rounding
+  inputs does to the answers must be common to both (the correlation of the two effects; unrelated roundings have none).
+  Correct ones are far from 1: NVFP4 makes whole steps of differences in the last bit. That both round alike is what is
+  shown, not that the answers are good.
 
-*Itself* is the reference against itself: in another batch; of W4A4, with its inputs moved by one BF16 step before they
-are rounded, which is what another order of the same sums does to them. Bounds and verdicts are those of the run. (On
-2026-11-24 the bound of W4A4 was half of what quantizing inputs costs, whatever the noise, at the full depth of the run;
-the tiny model's was three quarters.)
+*Itself* is the reference against itself: in another batch; of W4A4, with the inputs of all layers moved by one BF16
+step here and there, as another order of the same sums does. Bounds and verdicts are those of the run. (On 2026-11-24
+the bound of W4A4 was half of what rounding inputs costs, at the full depth of the run, which correct implementations do
+not keep; the tiny model's was three quarters.)
 """
-_COLUMNS = ("", "prompts", "mean |delta log p|", "at most", "of the bound", "top-1", "at least", "itself", "verdict")
+_COLUMNS = (
+    "",
+    "prompts",
+    "mean |delta log p|",
+    "at most",
+    "of the bound",
+    "top-1",
+    "at least",
+    "in common",
+    "itself",
+    "verdict",
+)
 _SOUND = {"weights": "packed weights", "inputs": "W4A4, engine against ours"}
 _MODALITIES = ("text", "image", "audio", "all")
 _WEIGHTS = {"random": "random weights", "real": "the checkpoint's own weights"}
@@ -94,6 +106,7 @@ def _title(device: str, rows: list[dict[str, Any]]) -> str:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     apart, noise, bounds = ({name: float(value) for name, value in row[part].items()} for part in _PARTS)
     what = _SOUND[row["comparison"]] if row["control"] is None else f"control: {row['control'].replace('-', ' ')}"
+    common = [f"{noise['in_common']:.2f}"] if "in_common" in noise else []
     return (
         what,
         f"{row['modality']} ({row['apart']['prompts']}, {row['apart']['positions']:,} tokens)",
@@ -101,8 +114,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{bounds['mean']:.3g}",
         f"{apart['mean'] / bounds['mean']:.2f}x",
         f"{100 * apart['top1']:.1f} %",
-        f"{100 * bounds['top1']:.0f} %",
-        f"{noise['mean']:.4f}, {100 * noise['top1']:.1f} %",
+        f"{100 * bounds['top1']:.0f} %" if bounds["top1"] else "",
+        f"{apart['in_common']:.2f} of {bounds['in_common']:g}" if "in_common" in apart else "",
+        ", ".join([f"{noise['mean']:.4f}", f"{100 * noise['top1']:.1f} %", *common]),
         _verdict(row),
     )
 

@@ -23,7 +23,8 @@ _LINE = re.compile(
     r"(?P<device>.+): mean \|delta log p\| (?P<mean>\S+) ± (?P<error>\S+) \(median (?P<median>\S+), 99 % (?P<p99>\S+), "
     r"largest (?P<largest>\S+)\), top-1 (?P<top1>\S+)% over (?P<positions>[\d,]+) positions of (?P<prompts>\d+) "
     r"prompts; bounds (?P<bound>\S+) and (?P<bound_top1>\S+)%; the reference against itself (?P<noise>\S+), "
-    r"(?P<noise_top1>\S+)%"
+    r"(?P<noise_top1>\S+)%(?:; in common (?P<common>\S+), at least (?P<bound_common>\S+), the reference with itself "
+    r"(?P<noise_common>\S+))?"
 )
 _FIGURES = {
     "apart": ("mean", "error", "top1", "positions", "prompts"),
@@ -100,6 +101,10 @@ def _from_line(value: str, name: str) -> dict[str, Any]:
     else:
         comparison = SOUND[found["what"]]
     figures = {name: _figure(float(found[name])) for name in ("mean", "error", "median", "p99", "largest")}
+    common = {
+        part: {"in_common": float(found[name])} if found[name] else {}
+        for part, name in (("apart", "common"), ("noise", "noise_common"), ("bounds", "bound_common"))
+    }
     counts = {name: int(found[name].replace(",", "")) for name in ("positions", "prompts")}
     return {
         "comparison": comparison,
@@ -108,9 +113,9 @@ def _from_line(value: str, name: str) -> dict[str, Any]:
         "layers": int(found["layers"]),
         "engine": found["engine"],
         "device": found["device"],
-        "apart": {**counts, **figures, "top1": _share(found["top1"])},
-        "noise": {"mean": _figure(float(found["noise"])), "top1": _share(found["noise_top1"])},
-        "bounds": {"mean": _figure(float(found["bound"])), "top1": _share(found["bound_top1"])},
+        "apart": {**counts, **figures, "top1": _share(found["top1"]), **common["apart"]},
+        "noise": {"mean": _figure(float(found["noise"])), "top1": _share(found["noise_top1"]), **common["noise"]},
+        "bounds": {"mean": _figure(float(found["bound"])), "top1": _share(found["bound_top1"]), **common["bounds"]},
     }
 
 

@@ -20,8 +20,9 @@ import pytest
 from pytest_q3omni.conformance._pairs import pytest_generate_tests  # noqa: F401  # parametrizes `runner`
 from pytest_q3omni.errors import MissingDependency, Q3OmniError
 from pytest_q3omni.plugin.fixtures import STORE
-from pytest_q3omni.serve.agreement import Apart, Row, ServingAgreement
+from pytest_q3omni.serve.agreement import Row, ServingAgreement
 from pytest_q3omni.serve.agreement_bounds import Bounds
+from pytest_q3omni.serve.apart import Apart
 from pytest_q3omni.serve.controls import CONTROLS
 from pytest_q3omni.serve.twin_run import INPUT_LAYERS, LEFT_ALONE, MOST_LAYERS, TwinRun
 
@@ -88,9 +89,10 @@ def _prepared(runner: str, path: Path, home: Path) -> TwinRun:
     from pytest_q3omni.engines.engine_python import find_python
     from pytest_q3omni.engines.transformers_serving import TransformersEngine
     from pytest_q3omni.engines.vllm import VLLMEngine
-    from pytest_q3omni.engines.vllm_questions import bundled_questions, general_questions
+    from pytest_q3omni.engines.vllm_questions import bundled_questions
     from pytest_q3omni.omni.checkpoint import open_checkpoint
     from pytest_q3omni.serve.depth import first_packed_layer, layers_that_fit
+    from pytest_q3omni.serve.varied_questions import varied_questions
 
     python = find_python()
     source, tiny = open_checkpoint(path), runner == "tiny"
@@ -113,7 +115,7 @@ def _prepared(runner: str, path: Path, home: Path) -> TwinRun:
         home=home,
         layers=layers,
         input_layers=min(layers, shallowest),
-        questions=[*(bundled_questions() if tiny else ()), *general_questions()],
+        questions=[*(bundled_questions() if tiny else ()), *varied_questions()],
         weight_only=native,
         serve=serve,
         own=lambda place, numerics, noise: TransformersEngine(
@@ -151,6 +153,11 @@ def _tell(run: TwinRun, row: Row, comparison: str, control: str | None, request:
         f"bounds {bounds.mean:.3g} and {bounds.top1:.0%}; the reference against itself {noise.mean:.4f}, "
         f"{noise.top1:.1%}"
     )
+    if apart.in_common is not None:
+        line += (
+            f"; in common {apart.in_common:.3f}, at least {bounds.in_common:g}, the reference with itself "
+            f"{noise.in_common:.3f}"
+        )
     data = {
         "comparison": comparison,
         "control": control,
@@ -170,8 +177,9 @@ def _tell(run: TwinRun, row: Row, comparison: str, control: str | None, request:
 
 
 def _figures(found: Apart | Bounds) -> dict[str, float | str]:
-    """Field -> figure; "inf" and "nan" as text, since JSON has no such numbers."""
-    return {name: value if math.isfinite(value) else str(value) for name, value in asdict(found).items()}
+    """Field -> figure, if it has one; "inf" and "nan" as text, since JSON has no such numbers."""
+    figures = {name: value for name, value in asdict(found).items() if value is not None}
+    return {name: value if math.isfinite(value) else str(value) for name, value in figures.items()}
 
 
 def _judge(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 IMPLEMENTATION = "q3omni_w4a4"
-_SCALES = "_q3omni_input_scales"  # on a packed layer: its scale; on experts: (gate_up scales, down scales), one each
-_NOISE = "_q3omni_noise"  # on the same modules: what `add_noise` draws from
+_SCALES = "_q3omni_input_scales"  # on an experts module: (gate_up scales, down scales), one per expert
+_NOISE = "_q3omni_noise"  # on a module with weights: what `add_noise` draws from
 _HALF_STEP = 2.0**-8
 """Half a unit in the last place of a BF16 number just above a power of two, as a share of it; of one just below, a
 whole unit: 7 bits follow the leading one."""
@@ -57,21 +57,30 @@ def quantize_inputs(model: torch.nn.Module, input_scales: Mapping[str, float]) -
 
 
 def add_noise(model: torch.nn.Module, seed: int) -> None:
-    """Move inputs of the layers that `quantize_inputs` prepared by one BF16 step, before they are rounded to NVFP4.
+    """Move the inputs of all linear layers, routers and experts by one BF16 step here and there, towers included.
 
     Each is multiplied by 1 + u, u drawn evenly from [-2^-8, 2^-8], and is BF16 again: of numbers spread evenly over an
     octave on a logarithmic scale 1 - 1/(2 ln 2) = 28 % then come out one unit in the last place away. That is what
     another implementation of the same layers does: a product of which one factor was rounded to BF16 before differs in
-    a quarter of all cases from one that is rounded once (vLLM's RMSNorm and SiLU x up against transformers'). What the
-    noise does to a model's answers is how near two correct implementations can be expected to come. The same seed gives
-    the same noise on the same device.
+    a quarter of all cases from one that is rounded once (vLLM's RMSNorm and SiLU x up against transformers'). Where
+    `quantize_inputs` rounds to NVFP4, the noise comes first. What it does to a model's answers is how near two correct
+    implementations can be expected to come. The same seed gives the same noise on the same device.
     """
     import torch
 
+    def before(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (_moved(inputs[0], module), *inputs[1:])
+
     for module in model.modules():
-        if hasattr(module, _SCALES):
+        weight = getattr(module, "weight", None)
+        multiplies = (
+            isinstance(weight, torch.Tensor) and weight.dim() == 2 and not isinstance(module, torch.nn.Embedding)
+        )
+        if multiplies or hasattr(module, "gate_up_proj"):
             device = next(module.parameters()).device
             setattr(module, _NOISE, torch.Generator(device).manual_seed(seed))
+        if multiplies:
+            module.register_forward_pre_hook(before, prepend=True)
 
 
 def _moved(inputs: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
@@ -99,11 +108,9 @@ def _hook(module: torch.nn.Module, scale: float) -> None:
     import torch
 
     value = torch.tensor(scale, dtype=torch.float32)
-    setattr(module, _SCALES, value)
 
-    def before(owner: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        given = _moved(inputs[0], owner)
-        return (quantize_activations(given, value.to(given.device)), *inputs[1:])
+    def before(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (quantize_activations(inputs[0], value.to(inputs[0].device)), *inputs[1:])
 
     module.register_forward_pre_hook(before)
 
@@ -149,9 +156,8 @@ def _experts_forward(
     scales = getattr(module, _SCALES, None)
 
     def rounded(inputs: torch.Tensor, which: int, expert: int) -> torch.Tensor:
-        if scales is None:
-            return inputs
-        return quantize_activations(_moved(inputs, module), scales[which][expert].to(inputs.device))
+        given = _moved(inputs, module)
+        return given if scales is None else quantize_activations(given, scales[which][expert].to(given.device))
 
     result = torch.zeros_like(hidden_states)
     for expert in top_k_index.unique().tolist():

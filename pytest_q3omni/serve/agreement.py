@@ -15,12 +15,11 @@ from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
 from pytest_q3omni.errors import EngineError, InvalidRequest
 from pytest_q3omni.records import Finding, State, Verdict
 from pytest_q3omni.serve.agreement_bounds import Bounds
+from pytest_q3omni.serve.apart import Apart, Said, apart, deltas, said
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 CHECK, NAME = "serving-answers", "agrees with its twin"
 LEAST_POSITIONS = 50
@@ -31,25 +30,6 @@ ERRORS = 3.0
 FIX = "`q3omni verify` judges the files; where they are sound, the engine computes otherwise than the format says"
 
 _PLACEHOLDERS = ("image_token_id", "audio_token_id", "video_token_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Apart:
-    """How far apart two lists of log-probabilities are, over `positions` tokens of `prompts` prompts.
-
-    mean, median, p99 and largest are |delta log p| in nats, infinite where one side is no number; error is the standard
-    error of the mean, prompts taken for independent (infinite for one prompt). top1: share of positions with the same
-    most likely token.
-    """
-
-    prompts: int
-    positions: int
-    mean: float
-    error: float
-    median: float
-    p99: float
-    largest: float
-    top1: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,49 +89,61 @@ def compare(
     found: Sequence[PromptLogprobs],
     *,
     placeholders: frozenset[int],
+    base: Sequence[PromptLogprobs] | None = None,
     bounds: Mapping[str, Bounds] | None = None,
     fix: str = FIX,
 ) -> ServingAgreement:
     """Compare what `found` and `reference` give to the same prompts; `repeats` are the reference again: its noise.
 
-    bounds: of rows that have bounds of their own. fix: what to do about a row that fails.
+    base: what the reference says without the one thing that both do to it (rounding inputs); it must then be the same
+    thing. bounds: of rows that have bounds of their own. fix: what to do about a row that fails.
 
     Raises:
         InvalidRequest: no prompts, no repeats, or lists of different lengths.
         EngineError: they speak of different tokens: another template, tokenizer or picture size.
     """
-    counts = [len(each) for each in (prompts, reference, *repeats, found)]
+    bases = reference if base is None else base
+    counts = [len(each) for each in (prompts, reference, *repeats, found, bases)]
     if not prompts or not repeats or len(set(counts)) > 1:
         raise InvalidRequest(
             f"{', '.join(map(str, counts))} answers", expected="one per prompt from each, and from the reference twice",
             fix="ask all of them all prompts",
         )  # fmt: skip
-    judged = []
-    for number, (prompt, one, again, other) in enumerate(
-        zip(prompts, reference, zip(*repeats, strict=True), found, strict=True)
-    ):
-        judged.append(_judged(_name(prompt, number), prompt, one, again, other, placeholders))
+    said_to = zip(prompts, reference, zip(*repeats, strict=True), found, bases, strict=True)
+    judged = [
+        _judged(_name(prompt, number), prompt, one, again, other, start, placeholders)
+        for number, (prompt, one, again, other, start) in enumerate(said_to)
+    ]
     modalities = list(dict.fromkeys(each.modality for each in judged))
     groups = {name: [each for each in judged if each.modality == name] for name in modalities}
     own = bounds or {}
-    rows = tuple(_row(name, members, own.get(name, Bounds())) for name, members in {**groups, "all": judged}.items())
+    rows = tuple(
+        _row(name, members, own.get(name, Bounds()), base is not None)
+        for name, members in {**groups, "all": judged}.items()
+    )
     findings = tuple(finding for row in rows for finding in _findings(row, fix))
     return ServingAgreement(rows, findings, _verdict(rows))
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """One prompt: its positions that count, and at each the deltas and agreements, (n,); of noise (repeats x n,)."""
+    """One prompt: the positions that count, (n,), and what was said there; `repeats` is n for each of `times`."""
 
     name: str
     modality: str
     positions: NDArray[np.int64]
-    found: PromptLogprobs
-    reference: PromptLogprobs
-    deltas: Floats
-    same: NDArray[np.bool_]
-    noise: Floats
-    noise_same: NDArray[np.bool_]
+    tokens: Sequence[int]
+    reference: Said
+    repeats: Said
+    found: Said
+    base: Said
+    times: int
+
+    def several(self, one: Said) -> Said:
+        """What is compared with the repeats."""
+        import numpy as np
+
+        return Said(np.tile(one.logprobs, self.times), np.tile(one.most_likely, self.times))
 
 
 def _name(prompt: Prompt, number: int) -> str:
@@ -164,27 +156,31 @@ def _judged(
     reference: PromptLogprobs,
     repeats: Sequence[PromptLogprobs],
     found: PromptLogprobs,
+    base: PromptLogprobs,
     placeholders: frozenset[int],
 ) -> _Judged:
-    import numpy as np
-
-    if any(each.tokens != reference.tokens for each in (*repeats, found)):
-        first = next(
-            (n for n, pair in enumerate(zip(reference.tokens, found.tokens, strict=False)) if len(set(pair)) > 1),
-            min(len(reference.tokens), len(found.tokens)),
-        )
-        raise EngineError(
-            f"{len(found.tokens)} tokens that differ from the reference's {len(reference.tokens)} from position "
-            f"{first + 1} on", where=name, expected="the same token ids",
-            fix="tokenizer, processor and chat template of both must be the same files",
-        )  # fmt: skip
+    for other in (found, *repeats, base):
+        _check_same_tokens(name, reference.tokens, other.tokens)
     positions = _counted(reference.tokens, placeholders)
-    deltas, same = _deltas(reference, found, positions)
-    noise, noise_same = zip(*(_deltas(reference, each, positions) for each in repeats), strict=True)
     modality = "text" if prompt.question is None else prompt.question.modality
     return _Judged(
-        name, modality, positions, found, reference, deltas, same, np.concatenate(noise), np.concatenate(noise_same)
+        name, modality, positions, reference.tokens, said([reference], positions), said(repeats, positions),
+        said([found], positions), said([base], positions), len(repeats),
+    )  # fmt: skip
+
+
+def _check_same_tokens(name: str, reference: Sequence[int], found: Sequence[int]) -> None:
+    if reference == found:
+        return
+    first = next(
+        (n for n, pair in enumerate(zip(reference, found, strict=False)) if len(set(pair)) > 1),
+        min(len(reference), len(found)),
     )
+    raise EngineError(
+        f"{len(found)} tokens that differ from the reference's {len(reference)} from position {first + 1} on",
+        where=name, expected="the same token ids",
+        fix="tokenizer, processor and chat template of both must be the same files",
+    )  # fmt: skip
 
 
 def _counted(tokens: Sequence[int], placeholders: frozenset[int]) -> NDArray[np.int64]:
@@ -198,48 +194,25 @@ def _counted(tokens: Sequence[int], placeholders: frozenset[int]) -> NDArray[np.
     return np.flatnonzero(chosen)
 
 
-def _deltas(
-    one: PromptLogprobs, other: PromptLogprobs, positions: NDArray[np.int64]
-) -> tuple[Floats, NDArray[np.bool_]]:
-    import numpy as np
-
-    with np.errstate(invalid="ignore"):
-        deltas = np.abs(np.subtract(one.logprobs, other.logprobs, dtype=np.float64))[positions]
-    deltas[~np.isfinite(deltas)] = math.inf  # NaN would be below every bound
-    same = np.equal(one.most_likely, other.most_likely)[positions]
-    return deltas, same
-
-
-def _row(modality: str, members: Sequence[_Judged], bounds: Bounds) -> Row:
-    apart = _apart([each.deltas for each in members], [each.same for each in members])
-    noise = _apart([each.noise for each in members], [each.noise_same for each in members])
-    state, why = _state(apart, noise, bounds)
-    return Row(modality, apart, noise, bounds, _worst(members), state, why)
-
-
-def _apart(deltas: Sequence[Floats], same: Sequence[NDArray[np.bool_]]) -> Apart:
-    import numpy as np
-
-    every, agreed = np.concatenate(deltas), np.concatenate(same)
-    if not every.size:
-        return Apart(len(deltas), 0, math.nan, math.inf, math.nan, math.nan, math.nan, math.nan)
-    mean = float(every.mean())
-    error = math.inf
-    if len(deltas) > 1 and math.isfinite(mean):  # a ratio of two sums over prompts, which differ in length
-        residuals = np.array([float(part.sum()) - mean * part.size for part in deltas])
-        error = float(np.sqrt((residuals**2).sum() * len(deltas) / (len(deltas) - 1))) / every.size
-    with np.errstate(invalid="ignore"):
-        median, p99 = (float(np.percentile(every, share, method="lower")) for share in (50, 99))
-    return Apart(len(deltas), every.size, mean, error, median, p99, float(every.max()), float(agreed.mean()))
+def _row(modality: str, members: Sequence[_Judged], bounds: Bounds, with_base: bool) -> Row:
+    reference, bases = [each.reference for each in members], [each.base for each in members]
+    found = apart(reference, [each.found for each in members], bases if with_base else None)
+    noise = apart(
+        [each.several(each.reference) for each in members], [each.repeats for each in members],
+        [each.several(each.base) for each in members] if with_base else None,
+    )  # fmt: skip
+    state, why = _state(found, noise, bounds)
+    return Row(modality, found, noise, bounds, _worst(members), state, why)
 
 
 def _worst(members: Sequence[_Judged]) -> Worst:
-    widest = max(members, key=lambda each: float(each.deltas.max()) if each.deltas.size else -1.0)
-    if not widest.deltas.size:
+    widest = max(members, key=lambda each: float(deltas(each.reference, each.found).max(initial=-1.0)))
+    if not widest.positions.size:
         return Worst(widest.name, 0, 0, math.nan, math.nan)
-    place = int(widest.positions[int(widest.deltas.argmax())])
-    reference, found = widest.reference, widest.found
-    return Worst(widest.name, place + 1, found.tokens[place], reference.logprobs[place], found.logprobs[place])
+    place = int(deltas(widest.reference, widest.found).argmax())
+    position, reference, found = int(widest.positions[place]), widest.reference, widest.found
+    token = widest.tokens[position]
+    return Worst(widest.name, position + 1, token, float(reference.logprobs[place]), float(found.logprobs[place]))
 
 
 def _state(apart: Apart, noise: Apart, bounds: Bounds) -> tuple[State, str]:
@@ -249,13 +222,18 @@ def _state(apart: Apart, noise: Apart, bounds: Bounds) -> tuple[State, str]:
         return "not checked", f"{itself}: more than the bound of {bounds.mean:.3g}"
     if apart.mean > bounds.mean:
         return "fail", ""
+    if noise.in_common is not None and noise.in_common < bounds.in_common:
+        why = f"the reference has {noise.in_common:.2f} in common with itself"
+        return "not checked", f"{why}: less than the bound of {bounds.in_common:g}"
+    if apart.in_common is not None and apart.in_common < bounds.in_common:
+        return "fail", ""
     if apart.positions < LEAST_POSITIONS:
         return "not checked", f"{apart.positions} positions, needs {LEAST_POSITIONS} or more"
     if apart.top1 < bounds.top1:
         return "fail", ""
     if apart.mean >= bounds.fault:
         return "not checked", f"{apart.mean:.3g} cannot be told from a fault of {bounds.fault:.3g}"
-    if apart.mean + ERRORS * apart.error > bounds.fault:
+    if apart.mean + ERRORS * apart.error >= bounds.fault:
         return "not checked", f"{apart.prompts} prompts, needs {_needed(apart, bounds)} or more"
     return "pass", ""
 
@@ -277,20 +255,29 @@ def _findings(row: Row, fix: str) -> Iterator[Finding]:
     worst = row.worst
     yield Finding(
         CHECK, "error", where,
-        f"mean |delta log p| {apart.mean:.3g} ± {apart.error:.2g} nats, top-1 agreement {apart.top1:.1%} over "
-        f"{apart.positions:,} positions of {apart.prompts} prompts; worst in {worst.prompt}, position "
-        f"{worst.position}, token {worst.token}: log p {worst.found:.3f}, the reference says {worst.reference:.3f}",
-        f"at most {bounds.mean:.3g} and at least {bounds.top1:.0%}; the reference differs from itself by "
-        f"{row.noise.mean:.2g} and {row.noise.top1:.1%}", fix,
+        f"{_figures(apart)} over {apart.positions:,} positions of {apart.prompts} prompts; worst in {worst.prompt}, "
+        f"position {worst.position}, token {worst.token}: log p {worst.found:.3f}, the reference says "
+        f"{worst.reference:.3f}",
+        f"{_bounds(row)}; the reference against itself: {_figures(row.noise)}", fix,
     )  # fmt: skip
+
+
+def _figures(apart: Apart) -> str:
+    common = "" if apart.in_common is None else f", {apart.in_common:.2f} of the rounding in common"
+    return f"mean |delta log p| {apart.mean:.3g} ± {apart.error:.2g} nats, top-1 agreement {apart.top1:.1%}{common}"
+
+
+def _bounds(row: Row) -> str:
+    if row.apart.in_common is None:
+        return f"at most {row.bounds.mean:.3g} and at least {row.bounds.top1:.0%}"
+    return f"at most {row.bounds.mean:.3g} and {row.bounds.in_common:g} in common"
 
 
 def _verdict(rows: Sequence[Row]) -> Verdict:
     failed = [row for row in rows if row.state == "fail"]
     if failed:
         first = failed[0]
-        why = f"{first.modality}: mean |delta log p| {first.apart.mean:.3g}, top-1 {first.apart.top1:.1%}"
-        return Verdict(NAME, "fail", f"{why}; at most {first.bounds.mean:.3g} and at least {first.bounds.top1:.0%}")
+        return Verdict(NAME, "fail", f"{first.modality}: {_figures(first.apart)}; {_bounds(first)}")
     short = [row for row in rows if row.state != "pass"]
     if short:
         return Verdict(NAME, "not checked", f"{short[0].modality}: {short[0].why}")

@@ -25,12 +25,10 @@ from pytest_q3omni.serve.twins import write_cut, write_twin
 MOST_LAYERS = 4
 """How deep a comparison goes: the depth that the bound on the mean was measured at. Full size takes 9 GB in BF16."""
 INPUT_LAYERS = 1
-"""How many packed layers deep two implementations of W4A4 are compared. NVFP4 makes whole steps of differences in the
-last bit, and each layer starts from those of the layer before. Of random weights of full width, our own noise comes to
-60 % of what rounding inputs costs at all after one layer and to 88 % after two, where it tells nothing any more (an
-engine's difference to 48 % and 82 %; vLLM 0.32 on a CPU)."""
+"""How many packed layers deep two implementations of W4A4 are compared: the fewest. What they have in common of their
+rounding shrinks with each layer (`LEAST_IN_COMMON`)."""
 LEFT_ALONE = "inputs-left-alone"
-"""The control that needs no spoiled file: our own arithmetic without rounding the inputs."""
+"""The control that needs no spoiled file: the engine with the same weights, and inputs that it does not round."""
 _NOISE_SEED, _DRAWS = 0, 4
 
 _INPUTS_FIX = (
@@ -101,20 +99,18 @@ class TwinRun:
         return self._known["weights", control]
 
     def inputs(self, control: str | None = None) -> ServingAgreement:
-        """The engine's W4A4 against our own, by bounds from our own noise; `control`: one, or `LEFT_ALONE`.
+        """The engine's W4A4 against our own: what rounding inputs does; `control`: one, or `LEFT_ALONE`.
 
         Raises:
             as `weights`; and InvalidRequest where the files have no input scales.
         """
         if ("inputs", control) not in self._known:
-            prompts, ours = self._twin.prompts, self._ours
-            if control == LEFT_ALONE:
-                found = ours.left_alone
-            else:
-                found = self._asked_of_cut(control, self.input_layers, weight_only=False, w4a4=True)
+            prompts, ours, alone = self._twin.prompts, self._ours, control == LEFT_ALONE
+            spoiled = None if alone else control
+            found = self._asked_of_cut(spoiled, self.input_layers, weight_only=alone, w4a4=not alone)
             self._known["inputs", control] = compare(
-                prompts, ours.w4a4, ours.noisy, found, placeholders=self._placeholders, bounds=self._input_bounds,
-                fix=_INPUTS_FIX,
+                prompts, ours.w4a4, ours.noisy, found, base=ours.left_alone, placeholders=self._placeholders,
+                bounds=self._input_bounds, fix=_INPUTS_FIX,
             )  # fmt: skip
         return self._known["inputs", control]
 
@@ -155,7 +151,7 @@ class TwinRun:
     def _input_bounds(self) -> Mapping[str, Bounds]:
         ours = self._ours
         rows = compare(self._twin.prompts, ours.w4a4, ours.noisy, ours.left_alone, placeholders=self._placeholders).rows
-        return {row.modality: input_bounds(row.noise.mean, row.noise.top1, row.apart.mean) for row in rows}
+        return {row.modality: input_bounds(row.apart.mean) for row in rows}
 
     def _asked_of_cut(self, control: str | None, layers: int, *, weight_only: bool, w4a4: bool) -> list[PromptLogprobs]:
         prompts = self._twin.prompts

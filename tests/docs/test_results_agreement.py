@@ -115,7 +115,7 @@ def test_a_line_is_read(script: ModuleType, junit: Any) -> None:
         ],
     }  # fmt: skip
     assert table(script, "packed weights") == [
-        ["packed weights", "text (4, 1,178 tokens)", "0.0123 ± 0.0034", "0.02", "0.61x", "94.9 %", "90 %",
+        ["packed weights", "text (4, 1,178 tokens)", "0.0123 ± 0.0034", "0.02", "0.61x", "94.9 %", "90 %", "",
          "0.0030, 97.8 %", "pass"]
     ]  # fmt: skip
     page = script.PAGE.read_text(encoding="utf-8")
@@ -314,3 +314,16 @@ def test_an_item_of_no_runner_is_refused(script: ModuleType, junit: Any) -> None
 def test_a_file_that_is_missing_is_one_error(script: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"none\.xml: cannot be read"):
         script.main(["--agreement", str(tmp_path / "none.xml"), "--weights", "random"])
+
+
+def test_what_both_have_in_common_is_read_from_either_and_shown(script: ModuleType, junit: Any) -> None:
+    told = line(INPUTS).replace("bounds 0.02 and 90%", "bounds 0.127 and 0%")
+    told += "; in common 0.876, at least 0.5, the reference with itself 0.781"
+    figures = json.loads(data(comparison="inputs", layers=1))
+    figures["apart"]["in_common"], figures["noise"]["in_common"] = 0.876, 0.781
+    figures["bounds"] |= {"mean": 0.127, "top1": 0.0, "fault": "inf", "in_common": 0.5}
+    name = "test_inputs_agree_with_our_own[gpu-text]"
+    for properties in ([(LINE, told)], [(LINE, told), (DATA, json.dumps(figures))]):
+        script.main(["--agreement", junit(case(name, *properties)), "--weights", "random"])
+        (row,) = table(script, "W4A4")
+        assert row[5:] == ["94.9 %", "", "0.88 of 0.5", "0.0030, 97.8 %, 0.78", "pass"]

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 
 import pytest
 
@@ -9,7 +10,7 @@ from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.errors import EngineError, InvalidRequest
 from pytest_q3omni.serve.agreement import LEAST_POSITIONS, compare, placeholder_ids
-from pytest_q3omni.serve.agreement_bounds import LEAST_FAULT, MOST_MEAN, Bounds, input_bounds
+from pytest_q3omni.serve.agreement_bounds import LEAST_IN_COMMON, MOST_MEAN, Bounds, input_bounds
 
 pytestmark = pytest.mark.tiny
 
@@ -171,7 +172,7 @@ def test_other_tokens_are_another_question():
 
 def test_nothing_to_compare_is_refused():
     prompts = questions("text", 2)
-    with pytest.raises(InvalidRequest, match="2, 2, 2, 1 answers"):
+    with pytest.raises(InvalidRequest, match="2, 2, 2, 1, 2 answers"):
         compare(prompts, answers(prompts), [answers(prompts)], answers(prompts)[:1], placeholders=PLACEHOLDERS)
     with pytest.raises(InvalidRequest):
         compare([], [], [[]], [], placeholders=PLACEHOLDERS)
@@ -201,12 +202,74 @@ def test_a_mean_as_large_as_a_fault_says_nothing_however_wide_its_bound():
     assert (found.state, found.why) == ("not checked", "0.31 cannot be told from a fault of 0.3")
 
 
-def test_bounds_of_quantized_inputs_follow_our_own_noise():
-    assert input_bounds(0.001, 0.999, 0.01) == Bounds(), "never narrower than for weights"
-    assert input_bounds(0.08, 0.8, 0.2) == Bounds(pytest.approx(0.1), pytest.approx(0.7), 0.2)
-    assert input_bounds(0.08, 0.1, 0.05) == Bounds(pytest.approx(0.1), 0.0, LEAST_FAULT)
+def test_bounds_of_quantized_inputs_follow_from_their_cost():
+    assert input_bounds(0.01).mean == MOST_MEAN, "never narrower than for weights"
+    bounds = input_bounds(0.2)
+    assert (bounds.mean, bounds.top1, bounds.in_common) == (0.2, 0.0, LEAST_IN_COMMON)
     for broken in (math.inf, math.nan):
-        assert input_bounds(broken, broken, broken) == Bounds(), "NaN is near nothing"
+        assert input_bounds(broken).mean == MOST_MEAN, "NaN is near nothing"
+
+
+def moved(answers, *effects):
+    """The answers, each log-probability moved by the sum of the effects: (size, seed) each, drawn by position."""
+    found = []
+    for number, one in enumerate(answers):
+        draws = [(size, random.Random(f"{seed} {number}")) for size, seed in effects]
+        logprobs = tuple(value + sum(size * draw.gauss(0, 1) for size, draw in draws) for value in one.logprobs)
+        found.append(PromptLogprobs(one.tokens, logprobs, one.most_likely))
+    return found
+
+
+BASED = {"text": Bounds(1.0, 0.0, math.inf), "all": Bounds(1.0, 0.0, math.inf)}
+
+
+def based(found, repeats=None):
+    """Of 60 prompts, `found` against a reference that moved its base by 0.1 on average: row of all."""
+    prompts = questions("text", 60)
+    base = answers(prompts)
+    reference = moved(base, (0.1, "rounding"))
+    return compare(
+        prompts, reference, repeats or [reference], found(base), base=base, placeholders=PLACEHOLDERS, bounds=BASED
+    )
+
+
+def test_what_a_base_became_in_common_is_a_share_of_its_variance():
+    for own, share in ((0.05, 0.8), (0.1, 0.5), (0.2, 0.2)):
+        row = based(lambda base, own=own: moved(base, (0.1, "rounding"), (own, "its own"))).rows[-1]
+        assert row.apart.in_common == pytest.approx(math.sqrt(share), abs=0.03), "the reference is all common part"
+        reference = moved(answers(questions("text", 60)), (0.1, "rounding"), (own, "another"))
+        both = based(lambda base, own=own: moved(base, (0.1, "rounding"), (own, "its own")), [reference]).rows[-1]
+        assert both.noise.in_common == pytest.approx(math.sqrt(share), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("left alone", lambda base: base),
+        ("another rounding", lambda base: moved(base, (0.1, "other"))),
+        ("little of it", lambda base: moved(base, (0.03, "rounding"), (0.1, "other"))),
+        ("the reverse", lambda base: moved(base, (-0.1, "rounding"))),
+        ("no number", lambda base: moved(base, (math.nan, "rounding"))),
+    ],
+)
+def test_a_rounding_that_is_not_the_references_fails(name, found):
+    compared = based(found)
+    assert compared.verdict.state == "fail", name
+    if name != "no number":
+        assert "of the rounding in common" in compared.verdict.why
+        assert compared.verdict.why.endswith("and 0.5 in common")
+        assert "the reference against itself: mean |delta log p| 0" in compared.findings[0].expected
+
+
+def test_the_same_rounding_passes_and_a_reference_that_has_little_in_common_with_itself_cannot_judge():
+    def same(base):
+        return moved(base, (0.1, "rounding"), (0.05, "its own"))
+
+    assert based(same).verdict.state == "pass"
+    noisy = moved(answers(questions("text", 60)), (0.02, "rounding"), (0.1, "noise"))
+    found = based(same, [noisy])
+    assert found.verdict.state == "not checked"
+    assert re.search(r"the reference has 0\.\d\d in common with itself: less than the bound of 0\.5", found.verdict.why)
 
 
 def test_placeholders_are_those_of_the_config():

@@ -29,25 +29,36 @@ def number_of(*parts):
 class Scripted(FakeServing):
     """Gives probabilities that follow from the prompt, and worse ones where the files are not sound.
 
-    damage: what it adds to each log-probability; found out from the checkpoint when it is loaded.
+    damage: what it takes from each log-probability; found out from the checkpoint when it is loaded. effects: name ->
+    size of what is added to each log-probability, as it follows from that name, the prompt and the token.
     """
 
-    def __init__(self, path, damage, log):
-        self._damage = damage(open_checkpoint(path))
+    def __init__(self, path, damage, log, effects):
+        self._damage, self._effects = damage(open_checkpoint(path)), effects
         super().__init__(path, logprobs=self._said, log=log)
 
     def _said(self, prompt):
         tokens = tuple(range(40))
-        sure = [-9 * number_of(prompt.question.id, token) for token in tokens]
-        return PromptLogprobs(tokens, tuple(value - self._damage for value in sure), tokens)
+
+        def of(token):
+            here = prompt.question.id, token
+            added = sum(size * (2 * number_of(name, *here) - 1) for name, size in self._effects.items())
+            return -9 * number_of(*here) - self._damage + added
+
+        return PromptLogprobs(tokens, tuple(map(of, tokens)), tokens)
 
 
-class Own(Scripted):
-    """Our own arithmetic: noise takes 0.06 from each log-probability, weights alone add 0.2."""
+ROUNDING = {"rounding": 0.2}  # 0.1 on average
 
-    def __init__(self, path, numerics, noise, log):
-        off = {"w4a4": 0.0, "w4a16": -0.2}[numerics] + (0 if noise is None else 0.06)
-        super().__init__(path, lambda _: off, log)
+
+def own(numerics_log):
+    """Our own arithmetic: rounds in W4A4, and with noise half as much on top."""
+
+    def engine(place, numerics, noise):
+        effects = {**({"w4a4": ROUNDING, "w4a16": {}}[numerics]), **({} if noise is None else {f"noise {noise}": 0.1})}
+        return Scripted(place, lambda _: 0.0, numerics_log, effects)
+
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +73,10 @@ def test_a_run_asks_the_twin_once_and_leaves_nothing(source, tmp_path):
         seen.append((checkpoint.path.name, len(checkpoint.entries)))
         return 0.0
 
-    def engine(place: Path, w4a4: bool = True):
-        return Scripted(place, damage, log)
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, damage, log, ROUNDING if w4a4 else {})
 
-    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, log))
+    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, own(log))
     assert run.weights().verdict.state == "pass"
     assert run.weights() is run.weights()
     assert [name for name, _ in seen] == ["twin", "cut"]
@@ -74,22 +85,36 @@ def test_a_run_asks_the_twin_once_and_leaves_nothing(source, tmp_path):
     assert [name for name, _ in seen] == ["twin", "cut", "cut"]
     assert seen[2][1] < seen[1][1], "inputs are compared at fewer layers"
     assert run.inputs(LEFT_ALONE).verdict.state == "fail"
-    assert len(seen) == 3, "what our own said is known"
-    assert log.count(f"load {tmp_path / 'cut'}") == len(("weights", "inputs", "W4A4", "with noise", "left alone"))
+    assert log.count(f"load {tmp_path / 'cut'}") == len(("weights", "inputs", "left alone")) + len(
+        ("ours", "noise", "base")
+    )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("damage", "state"), [(0.07, "pass"), (0.08, "fail"), (-0.2, "fail"), (float("nan"), "fail")])
-def test_bounds_of_inputs_come_from_our_own_noise(source, tmp_path, damage, state):
-    """Noise of 0.06 allows 0.075, in each modality."""
+@pytest.mark.parametrize(
+    ("effects", "damage", "state"),
+    [
+        (ROUNDING, 0.0, "pass"),
+        (ROUNDING | {"its own": 0.1}, 0.0, "pass"),
+        (ROUNDING | {"its own": 0.5}, 0.0, "fail"),
+        ({"another": 0.2}, 0.0, "fail"),
+        (ROUNDING, 0.3, "fail"),
+        (ROUNDING, float("nan"), "fail"),
+        ({}, 0.0, "fail"),
+    ],
+)
+def test_inputs_are_judged_by_what_rounding_them_does(source, tmp_path, effects, damage, state):
+    """Ours costs 0.1 on average: an engine must be nearer than that, and move the same tokens the same way."""
 
     def engine(place: Path, w4a4: bool):
-        return Scripted(place, lambda _: damage if w4a4 else 0.0, [])
+        return Scripted(place, lambda _: damage if w4a4 else 0.0, [], effects if w4a4 else {})
 
-    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, own([]))
     for row in run.inputs().rows:
-        assert (row.state, row.noise.mean) == (state, pytest.approx(0.06))
-        assert (row.bounds.mean, row.bounds.fault) == (pytest.approx(0.075), pytest.approx(0.2))
+        assert row.state == state
+        assert row.noise.mean == pytest.approx(0.05, rel=0.2)
+        assert row.noise.in_common == pytest.approx(0.89, abs=0.03)
+        assert row.bounds.mean == pytest.approx(0.1, rel=0.2)
 
 
 def test_a_control_reaches_the_engine(source, tmp_path):
@@ -99,10 +124,10 @@ def test_a_control_reaches_the_engine(source, tmp_path):
         unlike = [n for n in checkpoint.entries if n in sound and checkpoint.read(n).tobytes() != sound[n]]
         return 0.5 if checkpoint.path.name == "cut" and unlike else 0.0
 
-    def engine(place: Path, w4a4: bool = True):
-        return Scripted(place, damage, [])
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, damage, [], ROUNDING if w4a4 else {})
 
-    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
+    run = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, own([]))
     assert run.weights().verdict.state == "pass"
     for control in ("experts-rotated", "attention-scale-doubled", "nibbles-swapped"):
         assert run.weights(control).verdict.state == "fail"
@@ -121,13 +146,13 @@ def test_weights_alone_are_given_where_inputs_would_be_quantized(source, tmp_pat
 
     def engine(place: Path, w4a4: bool):
         asked.append(w4a4)
-        return Scripted(place, damage, [])
+        return Scripted(place, damage, [], {})
 
-    alone = TwinRun(source, tmp_path / "alone", 2, 1, QUESTIONS, True, engine, lambda *given: Own(*given, []))
+    alone = TwinRun(source, tmp_path / "alone", 2, 1, QUESTIONS, True, engine, own([]))
     (tmp_path / "alone").mkdir()
     assert alone.weights().verdict.state == "pass"
     assert asked == [False, False]
-    whole = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
+    whole = TwinRun(source, tmp_path, 2, 1, QUESTIONS, False, engine, own([]))
     assert whole.weights().verdict.state == "fail"
 
 
@@ -135,7 +160,7 @@ def test_an_engine_that_dies_leaves_no_files(source, tmp_path):
     def engine(place: Path, w4a4: bool = True):
         raise EngineError("died")
 
-    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, lambda *given: Own(*given, []))
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, own([]))
     with pytest.raises(EngineError):
         run.begin()
     assert not list(tmp_path.iterdir())
@@ -189,9 +214,9 @@ def test_a_control_spoils_the_first_layer_that_is_packed(source, tmp_path):
         return 0.0
 
     def engine(place: Path, w4a4: bool):
-        return Scripted(place, damage, [])
+        return Scripted(place, damage, [], {})
 
-    TwinRun(later, tmp_path, 2, 2, QUESTIONS, False, engine, lambda *given: Own(*given, [])).weights("nibbles-swapped")
+    TwinRun(later, tmp_path, 2, 2, QUESTIONS, False, engine, own([])).weights("nibbles-swapped")
     changed = {name for name, found in seen["cut"].items() if found != source.read(name).tobytes()}
     assert changed
     assert all(name.startswith("thinker.model.layers.1.") for name in changed)
