@@ -125,6 +125,25 @@ def compare(
     return ServingAgreement(rows, findings, _verdict(rows))
 
 
+def as_if_from(
+    base: Sequence[PromptLogprobs], before: Sequence[PromptLogprobs], after: Sequence[PromptLogprobs]
+) -> list[PromptLogprobs]:
+    """What `base` would say if what made `after` of `before` were done to it: its log-probabilities moved as far.
+
+    Of two engines this leaves the effect alone: what else they do otherwise, in their towers, say, is in both.
+
+    Raises:
+        EngineError: they speak of different tokens.
+    """
+    moved = []
+    for number, (start, one, two) in enumerate(zip(base, before, after, strict=True)):
+        for other in (one, two):
+            _check_same_tokens(f"prompt {number}", start.tokens, other.tokens)
+        logprobs = (a + (c - b) for a, b, c in zip(start.logprobs, one.logprobs, two.logprobs, strict=True))
+        moved.append(PromptLogprobs(start.tokens, tuple(logprobs), two.most_likely))
+    return moved
+
+
 @dataclass(frozen=True)
 class _Judged:
     """One prompt: the positions that count, (n,), and what was said there; `repeats` is n for each of `times`."""

@@ -16,7 +16,7 @@ from pytest_q3omni.engines.serving import Loaded, Prompt, PromptLogprobs, Servin
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.records import Numerics
-from pytest_q3omni.serve.agreement import ServingAgreement, compare, placeholder_ids
+from pytest_q3omni.serve.agreement import ServingAgreement, as_if_from, compare, placeholder_ids
 from pytest_q3omni.serve.agreement_bounds import Bounds, input_bounds
 from pytest_q3omni.serve.asking import ask_twice, with_replies
 from pytest_q3omni.serve.depth import first_packed_layer
@@ -28,7 +28,7 @@ INPUT_LAYERS = 1
 """How many packed layers deep two implementations of W4A4 are compared: the fewest. What they have in common of their
 rounding shrinks with each layer (`LEAST_IN_COMMON`)."""
 LEFT_ALONE = "inputs-left-alone"
-"""The control that needs no spoiled file: the engine with the same weights, and inputs that it does not round."""
+"""The control that needs no spoiled file: the engine where it does not round its inputs at all."""
 _NOISE_SEED, _DRAWS = 0, 4
 
 _INPUTS_FIX = (
@@ -99,18 +99,19 @@ class TwinRun:
         return self._known["weights", control]
 
     def inputs(self, control: str | None = None) -> ServingAgreement:
-        """The engine's W4A4 against our own: what rounding inputs does; `control`: one, or `LEFT_ALONE`.
+        """What rounding inputs does in the engine against what it does in our own; `control`: one, or `LEFT_ALONE`.
 
         Raises:
             as `weights`; and InvalidRequest where the files have no input scales.
         """
         if ("inputs", control) not in self._known:
-            prompts, ours, alone = self._twin.prompts, self._ours, control == LEFT_ALONE
-            spoiled = None if alone else control
-            found = self._asked_of_cut(spoiled, self.input_layers, weight_only=alone, w4a4=not alone)
+            ours, found = self._ours, self._left_alone
+            if control != LEFT_ALONE:
+                spoiled = self._asked_of_cut(control, self.input_layers, weight_only=False, w4a4=True)
+                found = as_if_from(ours.left_alone, self._left_alone, spoiled)
             self._known["inputs", control] = compare(
-                prompts, ours.w4a4, ours.noisy, found, base=ours.left_alone, placeholders=self._placeholders,
-                bounds=self._input_bounds, fix=_INPUTS_FIX,
+                self._twin.prompts, ours.w4a4, ours.noisy, found, base=ours.left_alone,
+                placeholders=self._placeholders, bounds=self._input_bounds, fix=_INPUTS_FIX,
             )  # fmt: skip
         return self._known["inputs", control]
 
@@ -146,6 +147,11 @@ class TwinRun:
 
             (w4a4,), (left_alone,) = said("w4a4"), said("w4a16")
             return _Ours(w4a4, said("w4a4", _NOISE_SEED, _DRAWS), left_alone)
+
+    @cached_property
+    def _left_alone(self) -> list[PromptLogprobs]:
+        """What the engine says where it does not round its inputs: from there its rounding is counted."""
+        return self._asked_of_cut(None, self.input_layers, weight_only=True, w4a4=False)
 
     @cached_property
     def _input_bounds(self) -> Mapping[str, Bounds]:

@@ -82,13 +82,36 @@ def test_a_run_asks_the_twin_once_and_leaves_nothing(source, tmp_path):
     assert [name for name, _ in seen] == ["twin", "cut"]
     assert log == [line for name in ("twin", "cut") for line in (f"load {tmp_path / name}", f"close {tmp_path / name}")]
     assert run.inputs().verdict.state == "pass"
-    assert [name for name, _ in seen] == ["twin", "cut", "cut"]
-    assert seen[2][1] < seen[1][1], "inputs are compared at fewer layers"
+    assert [name for name, _ in seen] == ["twin", "cut", "cut", "cut"]
+    assert max(seen[2][1], seen[3][1]) < seen[1][1], "inputs are compared at fewer layers"
     assert run.inputs(LEFT_ALONE).verdict.state == "fail"
     assert log.count(f"load {tmp_path / 'cut'}") == len(("weights", "inputs", "left alone")) + len(
         ("ours", "noise", "base")
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_what_else_an_engine_does_otherwise_is_not_counted_as_rounding(source, tmp_path):
+    """Towers that round in another order: as far off as rounding inputs, with and without it."""
+
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, lambda _: 0.0, [], {"tower": 0.3, **(ROUNDING if w4a4 else {})})
+
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, own([]))
+    assert {row.state for row in run.inputs().rows} == {"pass"}
+    assert run.inputs().rows[0].apart.mean == pytest.approx(0, abs=1e-9)
+    assert {row.state for row in run.inputs(LEFT_ALONE).rows} == {"fail"}
+
+
+def test_an_engine_that_rounds_inputs_where_it_should_not_shows_in_the_control(source, tmp_path):
+    """Then nothing can be told of what its rounding does: it is in both."""
+
+    def engine(place: Path, w4a4: bool):
+        return Scripted(place, lambda _: 0.0, [], ROUNDING)
+
+    run = TwinRun(source, tmp_path, 1, 1, QUESTIONS, False, engine, own([]))
+    assert {row.state for row in run.inputs(LEFT_ALONE).rows} == {"pass"}
+    assert {row.state for row in run.inputs().rows} == {"fail"}
 
 
 @pytest.mark.parametrize(
