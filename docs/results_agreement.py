@@ -115,7 +115,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{apart['mean'] / bounds['mean']:.2f}x",
         f"{100 * apart['top1']:.1f} %",
         f"{100 * bounds['top1']:.0f} %" if bounds["top1"] else "",
-        f"{apart['in_common']:.2f} of {bounds['in_common']:g}" if "in_common" in apart else "",
+        f"{apart['in_common']:.2f}, at least {bounds['in_common']:g}" if "in_common" in apart else "",
         ", ".join([f"{noise['mean']:.4f}", f"{100 * noise['top1']:.1f} %", *common]),
         _verdict(row),
     )

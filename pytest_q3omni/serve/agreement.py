@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
-from pytest_q3omni.errors import EngineError, InvalidRequest
+from pytest_q3omni.errors import InvalidRequest
 from pytest_q3omni.records import Finding, State, Verdict
 from pytest_q3omni.serve.agreement_bounds import Bounds
-from pytest_q3omni.serve.apart import Apart, Said, apart, deltas, said
+from pytest_q3omni.serve.apart import Apart, Said, apart, check_same_tokens, deltas, said
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,25 +125,6 @@ def compare(
     return ServingAgreement(rows, findings, _verdict(rows))
 
 
-def as_if_from(
-    base: Sequence[PromptLogprobs], before: Sequence[PromptLogprobs], after: Sequence[PromptLogprobs]
-) -> list[PromptLogprobs]:
-    """What `base` would say if what made `after` of `before` were done to it: its log-probabilities moved as far.
-
-    Of two engines this leaves the effect alone: what else they do otherwise, in their towers, say, is in both.
-
-    Raises:
-        EngineError: they speak of different tokens.
-    """
-    moved = []
-    for number, (start, one, two) in enumerate(zip(base, before, after, strict=True)):
-        for other in (one, two):
-            _check_same_tokens(f"prompt {number}", start.tokens, other.tokens)
-        logprobs = (a + (c - b) for a, b, c in zip(start.logprobs, one.logprobs, two.logprobs, strict=True))
-        moved.append(PromptLogprobs(start.tokens, tuple(logprobs), two.most_likely))
-    return moved
-
-
 @dataclass(frozen=True)
 class _Judged:
     """One prompt: the positions that count, (n,), and what was said there; `repeats` is n for each of `times`."""
@@ -179,26 +160,12 @@ def _judged(
     placeholders: frozenset[int],
 ) -> _Judged:
     for other in (found, *repeats, base):
-        _check_same_tokens(name, reference.tokens, other.tokens)
+        check_same_tokens(name, reference.tokens, other.tokens)
     positions = _counted(reference.tokens, placeholders)
     modality = "text" if prompt.question is None else prompt.question.modality
     return _Judged(
         name, modality, positions, reference.tokens, said([reference], positions), said(repeats, positions),
         said([found], positions), said([base], positions), len(repeats),
-    )  # fmt: skip
-
-
-def _check_same_tokens(name: str, reference: Sequence[int], found: Sequence[int]) -> None:
-    if reference == found:
-        return
-    first = next(
-        (n for n, pair in enumerate(zip(reference, found, strict=False)) if len(set(pair)) > 1),
-        min(len(reference), len(found)),
-    )
-    raise EngineError(
-        f"{len(found)} tokens that differ from the reference's {len(reference)} from position {first + 1} on",
-        where=name, expected="the same token ids",
-        fix="tokenizer, processor and chat template of both must be the same files",
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_q3omni.engines.serving import PromptLogprobs
+from pytest_q3omni.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,44 @@ class Said:
 
     logprobs: Floats
     most_likely: NDArray[np.int64]
+
+
+def as_if_from(
+    base: Sequence[PromptLogprobs], before: Sequence[PromptLogprobs], after: Sequence[PromptLogprobs]
+) -> list[PromptLogprobs]:
+    """What `base` would say if what made `after` of `before` were done to it: its log-probabilities moved as far.
+
+    Of two engines this leaves the effect alone: what else they do otherwise, in their towers, say, is in both.
+
+    Raises:
+        EngineError: they speak of different tokens.
+    """
+    moved = []
+    for number, (start, one, two) in enumerate(zip(base, before, after, strict=True)):
+        for other in (one, two):
+            check_same_tokens(f"prompt {number}", start.tokens, other.tokens)
+        logprobs = (a + (c - b) for a, b, c in zip(start.logprobs, one.logprobs, two.logprobs, strict=True))
+        moved.append(PromptLogprobs(start.tokens, tuple(logprobs), two.most_likely))
+    return moved
+
+
+def check_same_tokens(name: str, reference: Sequence[int], found: Sequence[int]) -> None:
+    """That two answers speak of the same prompt.
+
+    Raises:
+        EngineError: they do not; `name` is the prompt's.
+    """
+    if reference == found:
+        return
+    first = next(
+        (n for n, pair in enumerate(zip(reference, found, strict=False)) if len(set(pair)) > 1),
+        min(len(reference), len(found)),
+    )
+    raise EngineError(
+        f"{len(found)} tokens that differ from the reference's {len(reference)} from position {first + 1} on",
+        where=name, expected="the same token ids",
+        fix="tokenizer, processor and chat template of both must be the same files",
+    )  # fmt: skip
 
 
 def said(answers: Sequence[PromptLogprobs], positions: NDArray[np.int64]) -> Said:

@@ -16,8 +16,9 @@ from pytest_q3omni.engines.serving import Loaded, Prompt, PromptLogprobs, Servin
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.records import Numerics
-from pytest_q3omni.serve.agreement import ServingAgreement, as_if_from, compare, placeholder_ids
+from pytest_q3omni.serve.agreement import ServingAgreement, compare, placeholder_ids
 from pytest_q3omni.serve.agreement_bounds import Bounds, input_bounds
+from pytest_q3omni.serve.apart import as_if_from
 from pytest_q3omni.serve.asking import ask_twice, with_replies
 from pytest_q3omni.serve.depth import first_packed_layer
 from pytest_q3omni.serve.twins import write_cut, write_twin

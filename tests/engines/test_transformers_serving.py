@@ -202,3 +202,21 @@ def test_without_transformers_the_extra_is_named(monkeypatch) -> None:
     monkeypatch.setattr(transformers_serving, "version", absent)
     with pytest.raises(MissingDependency, match=r"quantize"):
         TransformersEngine(checkpoint_path())
+
+
+def test_noise_moves_what_it_says_each_time_otherwise_and_from_a_seed_the_same(quantized_checkpoint, serve) -> None:
+    prompts = asked("text")
+    without = serve(quantized_checkpoint).prompt_logprobs(prompts)
+    found = []
+    for seed in (5, 5, 6):
+        engine = TransformersEngine(quantized_checkpoint, numerics="w4a4", device="cpu", noise=seed)
+        try:
+            engine.load()
+            found.append([engine.prompt_logprobs(prompts) for _ in range(2)])
+        finally:
+            engine.close()
+    assert found[0] == found[1] != found[2]
+    assert len({one.logprobs for one in (without[0], *(said[0] for said in found[0]))}) == 3
+    for said in found[0]:
+        moved = np.abs(np.subtract(said[0].logprobs, without[0].logprobs))
+        assert 0 < moved.mean() < 1, "noise, not another model"

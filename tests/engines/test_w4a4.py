@@ -202,7 +202,7 @@ def ask(model):
         model.get_submodule(EXPERTS)(given, chosen, shares)
 
 
-def test_noise_moves_some_inputs_of_packed_layers_by_one_step(prepared, reached):
+def test_noise_moves_some_inputs_by_one_step_before_they_are_rounded(prepared, reached):
     ask(prepared)
     without = list(reached)
     reached.clear()
@@ -217,18 +217,52 @@ def test_noise_moves_some_inputs_of_packed_layers_by_one_step(prepared, reached)
         assert 0.25 < moved < 0.31, "1 - 1/(2 ln 2) of them; the others round back"
 
 
-def test_noise_is_that_of_its_seed(prepared, reached):
+def test_noise_is_that_of_its_seed_and_drawn_again_each_time(reached):
     found = []
     for seed in (1, 1, 2):
-        add_noise(prepared, seed)
+        model = load_model(checkpoint_path())
+        quantize_inputs(model, {DENSE: 4 / SCALE_DIVISOR, **SCALES})
+        add_noise(model, seed)
         reached.clear()
-        ask(prepared)
+        ask(model)
+        ask(model)
         found.append(list(reached))
-    assert all(torch.equal(one, again) for one, again in zip(found[0], found[1], strict=True))
-    assert not any(torch.equal(one, other) for one, other in zip(found[0], found[2], strict=True))
+    first, same, other = found
+    assert all(torch.equal(one, two) for one, two in zip(first, same, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first[:17], first[17:], strict=True))
 
 
-def test_a_model_without_rounded_inputs_has_no_noise():
-    model = load_model(checkpoint_path())
-    add_noise(model, 1)
-    assert not [name for name, module in model.named_modules() if hasattr(module, "_q3omni_noise")]
+NOT_PACKED = (
+    "thinker.visual.blocks.0.attn.qkv",
+    "thinker.audio_tower.layers.0.fc1",
+    "thinker.model.layers.0.mlp.gate",
+    "thinker.model.layers.1.mlp.experts",
+    "thinker.lm_head",
+)
+
+
+def test_noise_reaches_towers_routers_and_experts_that_are_not_packed(prepared, conversations):
+    """An engine computes all of them otherwise, not only what is packed."""
+    inputs = [conversation_inputs(ModelHandle(checkpoint_path()).processor, one) for one in conversations]
+    seen = {name: [] for name in NOT_PACKED}
+
+    def keep(name):
+        return lambda _, __, output: seen[name].append((output[0] if isinstance(output, tuple) else output).clone())
+
+    for name in NOT_PACKED:
+        prepared.get_submodule(name).register_forward_hook(keep(name))
+    with torch.inference_mode():
+        for one in inputs:
+            if set(one) & {"pixel_values", "input_features"}:
+                thinker_step(prepared, one)
+        clean = {name: list(outputs) for name, outputs in seen.items()}
+        for outputs in seen.values():
+            outputs.clear()
+        add_noise(prepared, 1)
+        for one in inputs:
+            if set(one) & {"pixel_values", "input_features"}:
+                thinker_step(prepared, one)
+    for name in NOT_PACKED:
+        assert clean[name], f"{name} never ran"
+        assert not any(torch.equal(one, two) for one, two in zip(clean[name], seen[name], strict=True)), name

@@ -9,7 +9,7 @@ import pytest
 from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
 from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.errors import EngineError, InvalidRequest
-from pytest_q3omni.serve.agreement import LEAST_POSITIONS, as_if_from, compare, placeholder_ids
+from pytest_q3omni.serve.agreement import LEAST_POSITIONS, compare, placeholder_ids
 from pytest_q3omni.serve.agreement_bounds import LEAST_IN_COMMON, MOST_MEAN, Bounds, input_bounds
 
 pytestmark = pytest.mark.tiny
@@ -270,14 +270,6 @@ def test_the_same_rounding_passes_and_a_reference_that_has_little_in_common_with
     found = based(same, [noisy])
     assert found.verdict.state == "not checked"
     assert re.search(r"the reference has 0\.\d\d in common with itself: less than the bound of 0\.5", found.verdict.why)
-
-
-def test_an_effect_is_moved_to_another_base():
-    base, before = PromptLogprobs((1, 2), (-1.0, -2.0), (5, 5)), PromptLogprobs((1, 2), (-3.0, -3.0), (6, 6))
-    after = PromptLogprobs((1, 2), (-3.5, -2.0), (7, 8))
-    assert as_if_from([base], [before], [after]) == [PromptLogprobs((1, 2), (-1.5, -1.0), (7, 8))]
-    with pytest.raises(EngineError, match=r"prompt 0.*from position 2 on"):
-        as_if_from([base], [PromptLogprobs((1, 3), (-3.0, -3.0), (6, 6))], [after])
 
 
 def test_placeholders_are_those_of_the_config():
