@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 GARBAGE_TOP1 = 0.7
 """Least share of the original's own answer that the checkpoint finds most likely, too, token by token. Published NVFP4
-checkpoints of this size reach 0.92 to 0.95; one that answers garbage, next to nothing. A judgement, between the two."""
+checkpoints of this size reach 0.92 to 0.95; one that answers garbage, next to nothing. A judgement, between the two.
+(Four layers of random weights on an H200: 0.59, and 0.94 of the answers of the packed weights' own BF16 twin.)"""
 
 _RANDOM = "random weights: speed and memory are real, answers mean nothing and are not compared"
 _Result = TypeVar("_Result")

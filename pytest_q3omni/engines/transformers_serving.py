@@ -26,8 +26,8 @@ NAME = "transformers"
 class TransformersEngine(ServingProcess):
     """transformers with one checkpoint, in a process of its own. device: "cpu" or "cuda"; without it as `ModelHandle`.
 
-    numerics: "w4a16" or "w4a4"; without it, what the files are made for. noise: a seed; in "w4a4", inputs then move by
-    up to one BF16 step before they are rounded (`w4a4.add_noise`).
+    numerics: "w4a16" or "w4a4"; without it, what the files are made for. noise: a seed; the inputs of all layers then
+    move by one BF16 step here and there (`w4a4.add_noise`).
 
     Raises:
         MissingDependency: torch or transformers is not installed.
