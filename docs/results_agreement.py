@@ -25,7 +25,7 @@ most likely token is the same.
 *Itself* is the reference against itself: in another batch; of W4A4, with the inputs of all layers moved by one BF16
 step here and there, as another order of the same sums does. Bounds and verdicts are those of the run. (On 2026-11-24
 the bound of W4A4 was half of what rounding inputs costs, at the full depth of the run, which correct implementations do
-not keep; the tiny model's was three quarters.)
+not keep.)
 """
 _COLUMNS = (
     "",

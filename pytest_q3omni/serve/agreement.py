@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_q3omni.engines.serving import Prompt, PromptLogprobs
 from pytest_q3omni.errors import InvalidRequest
 from pytest_q3omni.records import Finding, State, Verdict
-from pytest_q3omni.serve.agreement_bounds import Bounds
+from pytest_q3omni.serve.agreement_bounds import Bounds, input_bounds
 from pytest_q3omni.serve.apart import Apart, Said, apart, check_same_tokens, deltas, said
 
 if TYPE_CHECKING:
@@ -90,19 +90,20 @@ def compare(
     *,
     placeholders: frozenset[int],
     base: Sequence[PromptLogprobs] | None = None,
-    bounds: Mapping[str, Bounds] | None = None,
+    bounds: Bounds | None = None,
     fix: str = FIX,
 ) -> ServingAgreement:
     """Compare what `found` and `reference` give to the same prompts; `repeats` are the reference again: its noise.
 
     base: what the reference says without the one thing that both do to it (rounding inputs); it must then be the same
-    thing. bounds: of rows that have bounds of their own. fix: what to do about a row that fails.
+    thing. bounds: without them the usual ones, and with a base what `input_bounds` makes of each row's. fix: what to do
+    about a row that fails.
 
     Raises:
         InvalidRequest: no prompts, no repeats, or lists of different lengths.
         EngineError: they speak of different tokens: another template, tokenizer or picture size.
     """
-    bases = reference if base is None else base
+    bases = [None] * len(prompts) if base is None else base
     counts = [len(each) for each in (prompts, reference, *repeats, found, bases)]
     if not prompts or not repeats or len(set(counts)) > 1:
         raise InvalidRequest(
@@ -116,11 +117,7 @@ def compare(
     ]
     modalities = list(dict.fromkeys(each.modality for each in judged))
     groups = {name: [each for each in judged if each.modality == name] for name in modalities}
-    own = bounds or {}
-    rows = tuple(
-        _row(name, members, own.get(name, Bounds()), base is not None)
-        for name, members in {**groups, "all": judged}.items()
-    )
+    rows = tuple(_row(name, members, bounds) for name, members in {**groups, "all": judged}.items())
     findings = tuple(finding for row in rows for finding in _findings(row, fix))
     return ServingAgreement(rows, findings, _verdict(rows))
 
@@ -136,7 +133,7 @@ class _Judged:
     reference: Said
     repeats: Said
     found: Said
-    base: Said
+    base: Said | None
     times: int
 
     def several(self, one: Said) -> Said:
@@ -156,16 +153,16 @@ def _judged(
     reference: PromptLogprobs,
     repeats: Sequence[PromptLogprobs],
     found: PromptLogprobs,
-    base: PromptLogprobs,
+    base: PromptLogprobs | None,
     placeholders: frozenset[int],
 ) -> _Judged:
-    for other in (found, *repeats, base):
+    for other in (found, *repeats, base or reference):
         check_same_tokens(name, reference.tokens, other.tokens)
     positions = _counted(reference.tokens, placeholders)
     modality = "text" if prompt.question is None else prompt.question.modality
     return _Judged(
         name, modality, positions, reference.tokens, said([reference], positions), said(repeats, positions),
-        said([found], positions), said([base], positions), len(repeats),
+        said([found], positions), None if base is None else said([base], positions), len(repeats),
     )  # fmt: skip
 
 
@@ -180,13 +177,15 @@ def _counted(tokens: Sequence[int], placeholders: frozenset[int]) -> NDArray[np.
     return np.flatnonzero(chosen)
 
 
-def _row(modality: str, members: Sequence[_Judged], bounds: Bounds, with_base: bool) -> Row:
-    reference, bases = [each.reference for each in members], [each.base for each in members]
-    found = apart(reference, [each.found for each in members], bases if with_base else None)
+def _row(modality: str, members: Sequence[_Judged], bounds: Bounds | None) -> Row:
+    reference, bases = [each.reference for each in members], [each.base for each in members if each.base is not None]
+    found = apart(reference, [each.found for each in members], bases or None)
     noise = apart(
         [each.several(each.reference) for each in members], [each.repeats for each in members],
-        [each.several(each.base) for each in members] if with_base else None,
+        [each.several(each.base) for each in members if each.base is not None] or None,
     )  # fmt: skip
+    if bounds is None:
+        bounds = input_bounds(apart(reference, bases).mean) if bases else Bounds()
     state, why = _state(found, noise, bounds)
     return Row(modality, found, noise, bounds, _worst(members), state, why)
 

@@ -23,16 +23,14 @@ by 0.9 / sqrt(2 ln 152064) = 0.18 on average, and by less than d in a share d / 
 of 0.02 is a difference of 0.028 between two tokens, half of which go the wrong way: 8 % of the positions. Trained
 models are surer of what they say. (The same estimate gives 46 % for quantized inputs; measured were 39 %. One layer of
 full width, weights alone, in vLLM 0.32 on a CPU: a mean of 0.0014, and 0.5 % of the positions.)"""
-
-
 LEAST_IN_COMMON = 0.5
 """Smallest correlation of what rounding inputs does to the answers here and there: where two roundings have a part in
 common and the rest is each one's own, the correlation is that part's share of the variance. Half: unrelated roundings
 have none in common, and neither has an engine that leaves its inputs alone. Correct ones do not come near 1: NVFP4
 makes whole steps of differences in the last bit, and each rounding starts from those of the one before. After one layer
-of full width with random weights, text, image, audio: 0.88, 0.64, 0.80 in vLLM 0.26 on an H200, 0.88, 0.79, 0.91 in
+of full width with random weights, text, image, audio: 0.89, 0.64, 0.80 in vLLM 0.26 on an H200, 0.88, 0.79, 0.91 in
 vLLM 0.32 on a CPU; our own with BF16 noise (`w4a4.add_noise`) 0.79, 0.75, 0.72 on the H200; inputs left alone there
-0.04, -0.11, 0.06. After two layers, on the CPU, 0.71, 0.62, 0.66. The tiny model: 0.98, 0.97, 0.91."""
+0.04, -0.11, 0.06. After two layers, on the CPU, 0.70, 0.61, 0.65. The tiny model: 0.98, 0.97, 0.91."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ One engine is open at a time. Cuts and twins are written when they are asked for
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,6 @@ from pytest_q3omni.engines.vllm_questions import Question
 from pytest_q3omni.omni.checkpoint import Checkpoint
 from pytest_q3omni.records import Numerics
 from pytest_q3omni.serve.agreement import ServingAgreement, compare, placeholder_ids
-from pytest_q3omni.serve.agreement_bounds import Bounds, input_bounds
 from pytest_q3omni.serve.apart import as_if_from
 from pytest_q3omni.serve.asking import ask_twice, with_replies
 from pytest_q3omni.serve.depth import first_packed_layer
@@ -112,7 +111,7 @@ class TwinRun:
                 found = as_if_from(ours.left_alone, self._left_alone, spoiled)
             self._known["inputs", control] = compare(
                 self._twin.prompts, ours.w4a4, ours.noisy, found, base=ours.left_alone,
-                placeholders=self._placeholders, bounds=self._input_bounds, fix=_INPUTS_FIX,
+                placeholders=self._placeholders, fix=_INPUTS_FIX,
             )  # fmt: skip
         return self._known["inputs", control]
 
@@ -153,12 +152,6 @@ class TwinRun:
     def _left_alone(self) -> list[PromptLogprobs]:
         """What the engine says where it does not round its inputs: from there its rounding is counted."""
         return self._asked_of_cut(None, self.input_layers, weight_only=True, w4a4=False)
-
-    @cached_property
-    def _input_bounds(self) -> Mapping[str, Bounds]:
-        ours = self._ours
-        rows = compare(self._twin.prompts, ours.w4a4, ours.noisy, ours.left_alone, placeholders=self._placeholders).rows
-        return {row.modality: input_bounds(row.apart.mean) for row in rows}
 
     def _asked_of_cut(self, control: str | None, layers: int, *, weight_only: bool, w4a4: bool) -> list[PromptLogprobs]:
         prompts = self._twin.prompts

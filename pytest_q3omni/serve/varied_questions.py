@@ -1,8 +1,8 @@
 """Prompts in which no two parts are alike, for comparing arithmetic: nobody asks whether the answer is right.
 
-In a picture of one colour or a pure tone all tokens round alike, so that one input near a step moves all of them at
-once: what two engines then differ by says more of that input than of the engines. These are made from numbers, the same
-on every machine.
+The tokens of a picture of one colour, or of a pure tone, are much alike, and so is how they round: what two engines
+then differ by says more of a few inputs than of the engines. These are made from numbers; pictures are the same
+everywhere to the byte.
 """
 
 from __future__ import annotations
@@ -27,15 +27,13 @@ _SEED = 20
 
 def varied_questions() -> list[Question]:
     """Six of each modality: sentences, textured pictures, and sweeps with noise."""
-    questions = [Question(f"text {number}", "text", text) for number, text in enumerate(_TEXTS, 1)]
-    for number in range(1, len(_TEXTS) + 1):
-        picture = Picture(bytes(_texture(number)), _SIDE, _SIDE)
-        questions.append(Question(f"image {number}", "image", "What is in this picture? Describe it.", (picture,)))
-    for number in range(1, len(_TEXTS) + 1):
-        questions.append(
-            Question(f"audio {number}", "audio", "What is in this recording? Describe it.", sounds=(_sweep(number),))
-        )
-    return questions
+    numbers = range(1, len(_TEXTS) + 1)
+    looked, heard = (f"What is in this {what}? Describe it." for what in ("picture", "recording"))
+    return [
+        *(Question(f"text {number}", "text", text) for number, text in zip(numbers, _TEXTS, strict=True)),
+        *(Question(f"image {n}", "image", looked, (Picture(bytes(_texture(n)), _SIDE, _SIDE),)) for n in numbers),
+        *(Question(f"audio {n}", "audio", heard, sounds=(_sweep(n),)) for n in numbers),
+    ]
 
 
 def _texture(number: int) -> Iterator[int]:
